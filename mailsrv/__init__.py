@@ -1,0 +1,1 @@
+"""An SMTP server that lands mail in your own SQL database."""

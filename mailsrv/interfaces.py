@@ -1,0 +1,230 @@
+"""The contract page: every interface between the rooms, and towards programs that embed us.
+
+A method that returns "X or a Deferred of X" returns X itself wherever it knows the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from mailsrv.smtp.address import Mailbox
+from mailsrv.smtp.command import Command, Parameters
+from mailsrv.smtp.message import Content, Message
+from mailsrv.smtp.reply import Reply
+
+if TYPE_CHECKING:
+    from twisted.internet.ssl import CertificateOptions
+
+Answer = Reply | None
+MaybeDeferredReply = Reply | Deferred[Reply]
+MaybeDeferredAnswer = Answer | Deferred[Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a forward-path comes to.
+
+    `reply`: what RCPT is answered (250, 251, 550, 551, 451 …). Where it is positive,
+    `mailboxes` are the users' ids that hold the mail and `forwards` the addresses elsewhere it is
+    queued for; both empty: stored with no mailbox (a sink, postmaster).
+    """
+
+    reply: Reply
+    mailboxes: tuple[int, ...] = ()
+    forwards: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a session may ask for; `maxLine` 0 lifts the limit on lines of content."""
+
+    maxSize: int = 52_428_800
+    maxRecipients: int = 100
+    maxLine: int = 1000
+    acceptBareNewlines: bool = False
+    timeout: float = 600.0
+    maxErrors: int = 20
+    maxRefusedRecipients: int = 1000
+
+
+class IMessageStore(Interface):
+    """Where mail rests."""
+
+    def store(message: Message) -> Deferred[str]:
+        """Commit the message, its recipients and its queue rows in one transaction.
+
+        Owns `message.content` from here on and closes it. Fires with the message's id after the
+        COMMIT, never before. Fails with one of `mailsrv.smtp.errors`: Unavailable, OutOfRoom,
+        CannotStore; then the message is not stored, and will not be. (The one exception: the
+        connection to the database was lost in COMMIT and did not come back in time.)
+        Cancelling withdraws the message if its COMMIT has not begun.
+        """
+
+
+class IDirectory(Interface):
+    """Who may receive."""
+
+    def resolve(forwardPath: Mailbox) -> Resolution | Deferred[Resolution]:
+        """What the forward-path comes to; fails with Unavailable."""
+
+    def verify(string: str) -> MaybeDeferredReply:
+        """The reply to VRFY (§3.5): 250, 550, 553; fails with Unavailable."""
+
+    def expand(string: str) -> MaybeDeferredReply:
+        """The reply to EXPN (§3.5): 250 with a line for each member, 550; likewise."""
+
+
+class ITransaction(Interface):
+    """A mail transaction under way (§3.3), as extensions and policies see it."""
+
+    session = Attribute("The ISession it belongs to.")
+    reversePath = Attribute("Mailbox: who sends.")
+    parameters = Attribute("Parameters of MAIL, as given.")
+    recipients = Attribute("list of Recipient: accepted so far.")
+    usesChunks = Attribute("bool: whether BDAT has been used.")
+
+
+class ISession(Interface):
+    """An SMTP session, as extensions and policies see it: no transport, no reactor."""
+
+    hostname = Attribute("str: our own name.")
+    peer = Attribute("str: the client's IP address; '' on a UNIX socket.")
+    helo = Attribute("str: what the client called itself; '' before HELO.")
+    isExtended = Attribute("bool: whether it said EHLO (or LHLO).")
+    isSecure = Attribute("bool: whether TLS is on.")
+    isLoopback = Attribute("bool: whether listener and client are on this machine.")
+    isSubmission = Attribute("bool: whether it came in by a submission listener (RFC 6409).")
+    isLmtp = Attribute("bool: whether this is LMTP (RFC 2033).")
+    identity = Attribute("str or None: the login it authenticated as.")
+    limits = Attribute("Limits in force.")
+    transaction = Attribute("ITransaction or None.")
+
+    def expectLines(receiver: Callable[[bytes], MaybeDeferredReply]) -> None:
+        """Give the following lines (without CRLF) to `receiver`, State LINES, for as long as it
+        answers 3yz; any other reply ends the dialogue."""
+
+    def expectContent(octets: int, isLast: bool) -> None:
+        """The next `octets` octets are content of the transaction (BDAT), State CHUNK."""
+
+    def drainContent(octets: int, answer: Reply) -> None:
+        """Read over the next `octets` octets, then say `answer` and return to the State as is."""
+
+    def startTLS() -> None:
+        """After this command's reply the connection turns to TLS and the session begins anew."""
+
+    def authenticated(identity: str) -> None:
+        """The client proved to be `identity`."""
+
+
+class IServerExtension(Interface):
+    """The server half of an ESMTP extension; one object serves all sessions and keeps no state.
+
+    State belongs in the session's transaction (parameters) or in a closure given to the session.
+    Two extensions that declare the same parameter or verb are an error at the start.
+    """
+
+    mailParams = Attribute("frozenset of parameter names of MAIL it answers for, upper case.")
+    rcptParams = Attribute("frozenset of parameter names of RCPT it answers for, upper case.")
+    verbs = Attribute("Mapping of the verbs it answers to the longest command line in octets.")
+
+    def getKeyword() -> str:
+        """The EHLO keyword."""
+
+    def atEhlo(session: ISession) -> str | None:
+        """The keyword's parameters ('' for none), or None: not offered in this condition."""
+
+    def atMail(transaction: ITransaction, params: Parameters) -> MaybeDeferredAnswer:
+        """Check the parameters of MAIL that are mine; None, or the Reply that refuses.
+
+        Called only where at least one of them is there."""
+
+    def atRcpt(
+        transaction: ITransaction, forwardPath: Mailbox, params: Parameters
+    ) -> MaybeDeferredAnswer:
+        """Check the parameters of RCPT that are mine, likewise."""
+
+    def atCommand(session: ISession, command: Command) -> MaybeDeferredReply:
+        """Carry out a command whose verb is mine."""
+
+
+class IPolicy(Interface):
+    """Whom we refuse. A policy only vetoes: None lets pass, a Reply refuses."""
+
+    def atConnect(session: ISession) -> MaybeDeferredAnswer:
+        """Before the greeting; a Reply is said in its place and the connection closed."""
+
+    def atMail(transaction: ITransaction) -> MaybeDeferredAnswer:
+        """After the grammar and the extensions of MAIL."""
+
+    def atRcpt(transaction: ITransaction, forwardPath: Mailbox) -> MaybeDeferredAnswer:
+        """Before the directory is asked."""
+
+    def atContent(transaction: ITransaction, content: Content) -> MaybeDeferredAnswer:
+        """After the end of the data, before the store; the content may be read, not closed."""
+
+
+class ISessionObserver(Interface):
+    """Hears what sessions do: log lines, metrics. It must not raise and must be quick."""
+
+    def sessionOpened(session: ISession) -> None:
+        """A client has connected."""
+
+    def sessionClosed(session: ISession, reason: str) -> None:
+        """A client has gone; `reason` in a few words."""
+
+    def commandRefused(session: ISession, verb: str, argument: bytes, reply: Reply) -> None:
+        """A command, or the content (verb DATA or BDAT), was answered 4yz or 5yz."""
+
+    def messageStored(session: ISession, message: Message, seconds: float) -> None:
+        """A message was committed, `seconds` after the end of its data."""
+
+
+class IOctetBuffer(Interface):
+    """The octets of a client's connection, in both directions (`getBuffer()` of the writer)."""
+
+    def write(octets: bytes) -> None:
+        """Send octets as they are."""
+
+    def startTLS(contextFactory: CertificateOptions, hostname: str) -> Deferred[None]:
+        """Turn the connection to TLS; fires after the handshake, fails where it fails."""
+
+
+class IEsmtpCommandWriter(Interface):
+    """What client extensions write commands with (the seed's EsmtpCommandWriter)."""
+
+    def getBuffer() -> IOctetBuffer:
+        """The octets in both directions."""
+
+    def executeCommand(command: Command, expectedCodes: Sequence[int]) -> Deferred[Reply]:
+        """Send a command and wait for its reply; fails with UnexpectedReply where its code is
+        not among `expectedCodes` (none given: any will do)."""
+
+
+class IClientExtension(Interface):
+    """The client half of an ESMTP extension (the seed's Extension)."""
+
+    def getKeyword() -> str:
+        """The EHLO keyword it serves; only where the server offers it is the rest called."""
+
+    def afterEhlo(writer: IEsmtpCommandWriter, params: str) -> Deferred[None] | None:
+        """A turn after EHLO, with the keyword's parameters."""
+
+    def getMailParams(envelope: object) -> Parameters:
+        """The parameters to add to MAIL."""
+
+    def getRcptParams(envelope: object, forwardPath: str) -> Parameters:
+        """The parameters to add to RCPT."""
+
+    def atCommand(
+        writer: IEsmtpCommandWriter, command: Command, expectedCodes: Sequence[int]
+    ) -> None:
+        """A turn at each command before it is sent; raise CommandSentException, which carries
+        the Deferred of its reply, after sending it oneself."""
+
+
+ParameterOwners = Mapping[str, IServerExtension]

@@ -1,0 +1,97 @@
+"""Commands: a verb, its argument, and the parameters of MAIL and RCPT (RFC 5321 §4.1.1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mailsrv.smtp import reply as r
+from mailsrv.smtp.address import Mailbox, scanPath
+from mailsrv.smtp.errors import SmtpSyntaxError
+
+MAX_LINE = 2048  # octets of a command line with its CRLF (§4.5.3.1.4, raised for extensions)
+
+Parameters = Mapping[str, str | None]
+
+_LINE_RE = re.compile(rb"([A-Za-z]+)(?:[ \t]+(.*?))?[ \t]*", re.DOTALL)
+_PARAMETER_RE = re.compile("([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?")
+_NO_PARAMETERS: Parameters = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command: `verb` in upper case ('' for what is none), `argument` as it came.
+
+    `parameters` are what a client's extensions add to MAIL and RCPT; a server reads them out of
+    the argument with `parsePath`, after it has asked whether the verb is in sequence.
+    """
+
+    verb: str
+    argument: bytes = b""
+    parameters: Parameters = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, line: bytes) -> Command:
+        """The command in `line`, which comes without its CRLF; trailing white space is ignored.
+
+        What does not begin with a word of letters has the verb ''. (§2.4, §4.1.1)
+        """
+        match = _LINE_RE.fullmatch(line)
+        if match is None:
+            return cls("", line)
+        return cls(match[1].decode("ascii").upper(), match[2] or b"")
+
+    @property
+    def octets(self) -> bytes:
+        """The command as a client sends it, CRLF included."""
+        line = self.verb.encode("ascii")
+        if self.argument:
+            line += b" " + self.argument
+        return line + formatParameters(self.parameters).encode() + b"\r\n"
+
+
+def formatParameters(parameters: Parameters) -> str:
+    """The parameters as they stand in a command, each with a space before it."""
+    return "".join(
+        f" {name}" if value is None else f" {name}={value}" for name, value in parameters.items()
+    )
+
+
+def parsePath(argument: bytes, prefix: bytes) -> tuple[Mailbox, Parameters]:
+    """Read `FROM:<path> …` or `TO:<path> …`: the mailbox and the parameters, names in upper case.
+
+    One space after the colon is tolerated. Raises SmtpSyntaxError: 501 for a malformed path or
+    parameter and one said twice, 553 5.6.7 for octets over 127 without SMTPUTF8 among the
+    parameters of MAIL (for RCPT the session asks the transaction). (§4.1.1.2, §4.1.1.3, RFC 6531)
+    """
+    if argument[: len(prefix)].upper() != prefix:
+        raise SmtpSyntaxError(r.BAD_PATH)
+    try:
+        text = argument[len(prefix) :].decode("utf-8")
+    except UnicodeDecodeError:
+        raise SmtpSyntaxError(r.NEEDS_SMTPUTF8) from None
+    text = text.removeprefix(" ")
+    found = scanPath(text)
+    if found is None:
+        raise SmtpSyntaxError(r.BAD_PATH if text.isascii() else r.NEEDS_SMTPUTF8)
+    mailbox, end = found
+    rest = text[end:]
+    if not rest:
+        return mailbox, _NO_PARAMETERS
+    if not rest.startswith(" "):
+        raise SmtpSyntaxError(r.BAD_PATH)
+    return mailbox, _parseParameters(rest)
+
+
+def _parseParameters(text: str) -> Parameters:
+    parameters: dict[str, str | None] = {}
+    for word in re.findall("[^ \t]+", text):
+        match = _PARAMETER_RE.fullmatch(word)
+        if match is None:
+            raise SmtpSyntaxError(r.BAD_PARAMETER)
+        name = match[1].upper()
+        if name in parameters:
+            raise SmtpSyntaxError(r.REPEATED_PARAMETER)
+        parameters[name] = match[2]
+    return parameters
