@@ -61,20 +61,20 @@ def formatParameters(parameters: Parameters) -> str:
 def parsePath(argument: bytes, prefix: bytes) -> tuple[Mailbox, Parameters]:
     """Read `FROM:<path> …` or `TO:<path> …`: the mailbox and the parameters, names in upper case.
 
-    One space after the colon is tolerated. Raises SmtpSyntaxError: 501 for a malformed path or
-    parameter and one said twice, 553 5.6.7 for octets over 127 without SMTPUTF8 among the
-    parameters of MAIL (for RCPT the session asks the transaction). (§4.1.1.2, §4.1.1.3, RFC 6531)
+    One space after the colon is tolerated. Octets over 127 are read as UTF-8; whether they are
+    welcome is the session's question. Raises SmtpSyntaxError, 501: a malformed path or parameter,
+    or a parameter said twice. (§4.1.1.2, §4.1.1.3, RFC 6531)
     """
     if argument[: len(prefix)].upper() != prefix:
         raise SmtpSyntaxError(r.BAD_PATH)
     try:
         text = argument[len(prefix) :].decode("utf-8")
     except UnicodeDecodeError:
-        raise SmtpSyntaxError(r.NEEDS_SMTPUTF8) from None
+        raise SmtpSyntaxError(r.BAD_PATH) from None
     text = text.removeprefix(" ")
     found = scanPath(text)
     if found is None:
-        raise SmtpSyntaxError(r.BAD_PATH if text.isascii() else r.NEEDS_SMTPUTF8)
+        raise SmtpSyntaxError(r.BAD_PATH)
     mailbox, end = found
     rest = text[end:]
     if not rest:
