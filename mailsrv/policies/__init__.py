@@ -1,1 +1,1 @@
-
+"""Policies: whom we refuse."""

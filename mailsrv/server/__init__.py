@@ -1,1 +1,1 @@
-
+"""The receiving side: from octets to a message handed to the store."""

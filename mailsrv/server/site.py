@@ -1,0 +1,85 @@
+"""What all sessions of a server share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from twisted.internet.defer import Deferred
+
+from mailsrv.interfaces import (
+    IDirectory,
+    IMessageStore,
+    IPolicy,
+    IServerExtension,
+    ISessionObserver,
+    Limits,
+)
+from mailsrv.server.spool import SpoolBudget
+from mailsrv.smtp.message import Content, Summary
+
+Extractor = Callable[[Content], Summary | Deferred[Summary]]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """How a connection came in: what differs between the ports of one server.
+
+    `isSecure`: TLS from the first octet. `isSubmission`: RFC 6409, who sends must log in.
+    `isLmtp`: RFC 2033.
+    """
+
+    isSecure: bool = False
+    isSubmission: bool = False
+    isLmtp: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A server's own name, its store and directory, its rules: constant while it runs.
+
+    `seconds`: a monotonic clock. `now`: aware UTC. Raises ValueError where two extensions
+    declare the same parameter or verb.
+    """
+
+    hostname: str
+    store: IMessageStore
+    directory: IDirectory
+    limits: Limits
+    extensions: Sequence[IServerExtension]
+    policies: Sequence[IPolicy]
+    observers: Sequence[ISessionObserver]
+    budget: SpoolBudget
+    spoolDirectory: str | None
+    extract: Extractor
+    seconds: Callable[[], float]
+    now: Callable[[], datetime]
+    allowVrfy: bool = True
+    allowExpn: bool = True
+    mailOwners: Mapping[str, IServerExtension] = field(init=False)
+    rcptOwners: Mapping[str, IServerExtension] = field(init=False)
+    verbOwners: Mapping[str, IServerExtension] = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name, declared in (
+            ("mailOwners", "mailParams"),
+            ("rcptOwners", "rcptParams"),
+            ("verbOwners", "verbs"),
+        ):
+            object.__setattr__(self, name, _owners(self.extensions, declared))
+
+
+def _owners(
+    extensions: Sequence[IServerExtension], declared: str
+) -> Mapping[str, IServerExtension]:
+    owners: dict[str, IServerExtension] = {}
+    for extension in extensions:
+        for name in getattr(extension, declared):
+            if name in owners:
+                raise ValueError(
+                    f"two extensions claim {name}: {owners[name].getKeyword()} and"
+                    f" {extension.getKeyword()}; leave one of them out"
+                )
+            owners[name] = extension
+    return owners

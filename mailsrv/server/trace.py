@@ -1,0 +1,62 @@
+"""Trace information: the Return-Path and Received lines of a message (RFC 5321 §4.4)."""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import datetime
+from email.utils import format_datetime
+from functools import lru_cache
+
+from mailsrv.interfaces import ISession
+from mailsrv.smtp.message import Recipient
+
+
+def protocolName(session: ISession, isUtf8: bool) -> str:
+    """How the message came, by the names of RFC 3848 and RFC 6531 §4.3: SMTP, ESMTPSA, LMTP …"""
+    if isUtf8:
+        name = "UTF8LMTP" if session.isLmtp else "UTF8SMTP"
+    else:
+        name = "LMTP" if session.isLmtp else "ESMTP" if session.isExtended else "SMTP"
+    if not session.isExtended:
+        return name
+    return name + ("S" if session.isSecure else "") + ("A" if session.identity else "")
+
+
+def traceLines(
+    session: ISession,
+    *,
+    sender: str,
+    recipients: list[Recipient],
+    messageId: str,
+    receivedAt: datetime,
+    protocol: str,
+) -> bytes:
+    """The lines put in front of a message when it is handed out, CRLF and all.
+
+    `for` is there only where there is one recipient: it must not tell one of the others.
+    """
+    source = f"{session.helo} ({_literal(session.peer)})" if session.peer else session.helo
+    clause = ""
+    if len(recipients) == 1:
+        clause = f"\r\n\tfor <{recipients[0].address}>"
+    return (
+        f"Return-Path: <{sender}>\r\n"
+        f"Received: from {source}\r\n"
+        f"\tby {session.hostname} with {protocol} id {messageId}{clause};\r\n"
+        f"\t{_date(receivedAt.replace(microsecond=0))}\r\n"
+    ).encode()
+
+
+@lru_cache(maxsize=16)
+def _date(moment: datetime) -> str:
+    return format_datetime(moment)
+
+
+@lru_cache(maxsize=256)
+def _literal(peer: str) -> str:
+    """The client's address as an address literal (§4.1.3)."""
+    try:
+        isV6 = ipaddress.ip_address(peer).version == 6
+    except ValueError:
+        return f"[{peer}]"
+    return f"[IPv6:{peer}]" if isV6 else f"[{peer}]"
