@@ -14,15 +14,21 @@ MAX_PATH = 256  # octets with its brackets, §4.5.3.1.3
 _UPPER = re.compile("[A-Z]+")
 
 # U+0080 and up stand for the UTF-8 of RFC 6531; who may use them is the session's question.
-_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u0080-\U0010ffff]"
-_ALNUM = r"[A-Za-z0-9_\u0080-\U0010ffff]"
-_LABEL = rf"{_ALNUM}(?:(?:-|{_ALNUM})*{_ALNUM})?"
+# Lone surrogates are no UTF-8. A run of characters is never given back (++) and what may follow
+# it begins with another character, so that no text, however made, takes more than two passes.
+# (Groups are repeated with a plain *: *+ over a group is broken before Python 3.11.5.)
+_UTF8 = r"\u0080-\ud7ff\ue000-\U0010ffff"
+_ATEXT = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~\-{_UTF8}]"
+_ALNUM = rf"[A-Za-z0-9_{_UTF8}]"
+_LABEL = rf"{_ALNUM}++(?:-++{_ALNUM}++)*"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
-_LITERAL = r"\[[!-Z^-~]+\]"
-_DOT_STRING = rf"{_ATEXT}+(?:\.{_ATEXT}+)*"
-_QUOTED = r'"(?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*"'
+_LITERAL = r"\[[!-Z^-~]++\]"
+_DOT_STRING = rf"{_ATEXT}++(?:\.{_ATEXT}++)*"
+_QUOTED = rf'"(?:[ !#-\[\]-~{_UTF8}]++|\\[ -~])*"'
 
 _DOMAIN_RE = re.compile(_DOMAIN)
+_DOT_STRING_RE = re.compile(_DOT_STRING)
+_QUOTED_PAIR = re.compile(r"\\(.)")
 _MAILBOX_RE = re.compile(rf"({_DOT_STRING}|{_QUOTED})@({_DOMAIN}|{_LITERAL})")
 # Source routes are accepted and ignored (§3.6.1, App. C).
 _ROUTE_RE = re.compile(rf"@(?:{_DOMAIN}|{_LITERAL})(?:,@(?:{_DOMAIN}|{_LITERAL}))*:")
@@ -78,8 +84,8 @@ def unquote(localPart: str) -> str:
     """The local part without quotes it does not need: "bob" is bob (§4.1.2)."""
     if not localPart.startswith('"'):
         return localPart
-    plain = re.sub(r"\\(.)", r"\1", localPart[1:-1])
-    return plain if re.fullmatch(_DOT_STRING, plain) else localPart
+    plain = _QUOTED_PAIR.sub(r"\1", localPart[1:-1])
+    return plain if _DOT_STRING_RE.fullmatch(plain) else localPart
 
 
 def isDomain(text: str) -> bool:
@@ -89,7 +95,7 @@ def isDomain(text: str) -> bool:
     """
     if text.startswith("["):
         return isAddressLiteral(text)
-    return len(text.encode()) <= MAX_DOMAIN and _DOMAIN_RE.fullmatch(text) is not None
+    return _DOMAIN_RE.fullmatch(text) is not None and len(text.encode()) <= MAX_DOMAIN
 
 
 def isAddressLiteral(text: str) -> bool:
@@ -110,9 +116,11 @@ def isAddressLiteral(text: str) -> bool:
 def parseMailbox(text: str) -> Mailbox | None:
     """`text` as a mailbox, local-part@domain without brackets; None where it is not one."""
     match = _MAILBOX_RE.fullmatch(text)
-    if match is None:
-        return None
-    local, domain = match.groups()
+    return None if match is None else _mailbox(*match.groups())
+
+
+def _mailbox(local: str, domain: str) -> Mailbox | None:
+    """The mailbox of two parts that match, if they are not too long."""
     if len(local.encode()) > MAX_LOCAL_PART or len(domain.encode()) > MAX_DOMAIN:
         return None
     if domain.startswith("[") and not isAddressLiteral(domain):
@@ -142,5 +150,5 @@ def scanPath(text: str) -> tuple[Mailbox, int] | None:
     end = match.end()
     if text[end : end + 1] != ">" or len(text[: end + 1].encode()) > MAX_PATH:
         return None
-    mailbox = parseMailbox(match[0])
+    mailbox = _mailbox(*match.groups())
     return None if mailbox is None else (mailbox, end + 1)

@@ -14,8 +14,8 @@ MAX_LINE = 2048  # octets of a command line with its CRLF (§4.5.3.1.4, raised f
 
 Parameters = Mapping[str, str | None]
 
-_LINE_RE = re.compile(rb"([A-Za-z]+)(?:[ \t]+(.*?))?[ \t]*", re.DOTALL)
-_PARAMETER_RE = re.compile("([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?")
+_LINE_RE = re.compile(rb"([A-Za-z]++)(?:[ \t]++(.*+))?", re.DOTALL)
+_PARAMETER_RE = re.compile("([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([!-<>-~\u0080-\U0010ffff]++))?")
 _NO_PARAMETERS: Parameters = {}
 
 
@@ -37,7 +37,7 @@ class Command:
 
         What does not begin with a word of letters has the verb ''. (§2.4, §4.1.1)
         """
-        match = _LINE_RE.fullmatch(line)
+        match = _LINE_RE.fullmatch(line.rstrip(b" \t"))
         if match is None:
             return cls("", line)
         return cls(match[1].decode("ascii").upper(), match[2] or b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -44,8 +45,6 @@ class BytesContent:
 
     @property
     def sha256(self) -> str:
-        import hashlib
-
         return hashlib.sha256(self.octets).hexdigest()
 
     def head(self, limit: int) -> bytes:
