@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from twisted.internet.ssl import CertificateOptions
 
 Answer = Reply | None
-MaybeDeferredReply = Reply | Deferred[Reply]
-MaybeDeferredAnswer = Answer | Deferred[Answer]
+# Any, since Deferred is invariant: what fires is a Reply, respectively an Answer.
+MaybeDeferredReply = Reply | Deferred[Any]
+MaybeDeferredAnswer = Answer | Deferred[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,9 @@ class ITransaction(Interface):
     reversePath = Attribute("Mailbox: who sends.")
     parameters = Attribute("Parameters of MAIL, as given.")
     recipients = Attribute("list of Recipient: accepted so far.")
+    size = Attribute("int: octets of content so far.")
     usesChunks = Attribute("bool: whether BDAT has been used.")
+    needsChunks = Attribute("bool: an extension may set it: the content must come by BDAT.")
 
 
 class ISession(Interface):
@@ -108,11 +111,16 @@ class ISession(Interface):
         """Give the following lines (without CRLF) to `receiver`, State LINES, for as long as it
         answers 3yz; any other reply ends the dialogue."""
 
+    def refusal(verb: str) -> Reply | None:
+        """None where `verb` is in sequence now, else the 503 that says what is missing."""
+
     def expectContent(octets: int, isLast: bool) -> None:
-        """The next `octets` octets are content of the transaction (BDAT), State CHUNK."""
+        """The next `octets` octets are content of the transaction (BDAT), State CHUNK.
+
+        The command has no reply of its own: it is answered when they have come."""
 
     def drainContent(octets: int, answer: Reply) -> None:
-        """Read over the next `octets` octets, then say `answer` and return to the State as is."""
+        """Read over the next `octets` octets, then say `answer` in the State as it is now."""
 
     def startTLS() -> None:
         """After this command's reply the connection turns to TLS and the session begins anew."""
@@ -148,8 +156,9 @@ class IServerExtension(Interface):
     ) -> MaybeDeferredAnswer:
         """Check the parameters of RCPT that are mine, likewise."""
 
-    def atCommand(session: ISession, command: Command) -> MaybeDeferredReply:
-        """Carry out a command whose verb is mine."""
+    def atCommand(session: ISession, command: Command) -> MaybeDeferredAnswer:
+        """Carry out a command whose verb is mine; None only after `expectContent` or
+        `drainContent`. Whether it is in sequence is asked by `session.refusal`."""
 
 
 class IPolicy(Interface):

@@ -11,7 +11,6 @@ from mailsrv.interfaces import (
     ISession,
     ITransaction,
     MaybeDeferredAnswer,
-    MaybeDeferredReply,
 )
 from mailsrv.smtp import reply as r
 from mailsrv.smtp.address import Mailbox
@@ -41,5 +40,5 @@ class ServerExtension:
     ) -> MaybeDeferredAnswer:
         return None
 
-    def atCommand(self, session: ISession, command: Command) -> MaybeDeferredReply:
+    def atCommand(self, session: ISession, command: Command) -> MaybeDeferredAnswer:
         return r.NOT_IMPLEMENTED

@@ -27,7 +27,8 @@ class State(Enum):
 
 
 _ANYTIME = frozenset(
-    "EHLO LHLO STARTTLS AUTH NOOP RSET VRFY EXPN HELP QUIT SEND SOML SAML TURN".split()
+    {"EHLO", "LHLO", "STARTTLS", "AUTH", "NOOP", "RSET", "VRFY", "EXPN", "HELP", "QUIT"}
+    | {"SEND", "SOML", "SAML", "TURN"}
 )
 _NOTHING: frozenset[str] = frozenset()
 

@@ -45,6 +45,11 @@ class Transaction:
         self._forwards: dict[str, Forward] = {}
 
     @property
+    def size(self) -> int:
+        """Octets of content so far."""
+        return 0 if self.spool is None else self.spool.size
+
+    @property
     def recipients(self) -> list[Recipient]:
         """One for each accepted forward-path and mailbox."""
         return list(self._recipients.values())
@@ -74,7 +79,8 @@ class Transaction:
         trace: bytes,
         protocol: str,
     ) -> Message:
-        """The transaction as a message, ready for the store."""
+        """The transaction as a message for the store, which owns the content from here on."""
+        self.spool = None
         return Message(
             id=messageId,
             receivedAt=receivedAt,

@@ -23,6 +23,7 @@ class CountedReader:
     def __init__(self, octets: int) -> None:
         self.isDone = octets == 0
         self.rest = b""
+        self.fault: Reply | None = None  # counted octets are right whatever they are
         self._missing = octets
 
     def feed(self, data: bytes) -> bytes:

@@ -45,6 +45,15 @@ def reply(code: int, enhanced: str, *lines: str) -> Reply:
     return Reply(code, enhanced, lines)
 
 
+def repeated(said: Reply, count: int) -> Reply:
+    """`said` as a reply that goes out `count` times over: LMTP owes each recipient one."""
+    if count == 1:
+        return said
+    copy = Reply(said.code, said.enhanced, said.lines)
+    object.__setattr__(copy, "octets", said.octets * count)
+    return copy
+
+
 # Replies that name the server: 220, 221 and 421 are read by machines (RFC 5321 §4.2.3).
 def greeting(host: str) -> Reply:
     """220 <host> ESMTP … (§4.2.3)"""

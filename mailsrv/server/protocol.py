@@ -1,0 +1,301 @@
+"""The wire: octets in, replies out (RFC 5321 §2.3.8, §4.5.3; RFC 2920)."""
+
+from __future__ import annotations
+
+import re
+from enum import Flag, auto
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHalfCloseableDescriptor, IPushProducer
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mailsrv.interfaces import MaybeDeferredAnswer
+from mailsrv.server.session import Session
+from mailsrv.server.site import Listener
+from mailsrv.server.state import RAW, State
+from mailsrv.smtp import reply as r
+from mailsrv.smtp.command import MAX_LINE, Command
+from mailsrv.smtp.reply import Reply
+
+if TYPE_CHECKING:
+    from mailsrv.server.factory import SmtpServerFactory
+
+MAX_ANY_LINE = 12_288  # octets with CRLF, of AUTH and its dialogue (RFC 4954 §4.3)
+MAX_COMMANDS_A_TURN = 100
+MAX_UNSENT = 65_536  # octets of replies that wait to be sent together
+LINGER = 5.0  # seconds a client may take to read our last reply
+SLOW_AFTER = 60.0  # seconds of content before its speed is looked at
+SLOWEST = 100  # octets a second
+
+_CLEAN_LINE = re.compile(rb"[^\0\r\x80-\xff]*\r")
+_FORBIDDEN = re.compile(rb"[\0\r]")
+
+
+class Hold(Flag):
+    """Why no more octets are taken in; they are taken again when no reason is left."""
+
+    NONE = 0
+    ANSWER = auto()  # a command waits for its answer
+    OUTPUT = auto()  # the client does not read its replies
+    TURN = auto()  # others shall have their turn
+    OVER = auto()  # nothing the client sends matters any more
+
+
+@implementer(IPushProducer)
+class SmtpProtocol(LineReceiver):
+    """Turns octets into commands and content for a Session, and its answers into octets.
+
+    It owns the transport, the timing and the pause; it decides nothing about SMTP: what the next
+    octets are follows from the session's State. Replies go out in one write for all that arrived
+    together.
+    """
+
+    delimiter = b"\n"  # a line without CR before its LF is refused at that LF
+    MAX_LENGTH = MAX_ANY_LINE - 1
+
+    session: Session
+    factory: SmtpServerFactory
+    transport: Any  # ITCPTransport, or what TLS and PROXY wrap around it
+
+    def __init__(self, factory: SmtpServerFactory, listener: Listener) -> None:
+        self.factory = factory
+        self._listener = listener
+        self._hold = Hold.NONE
+        self._isReading = True
+        self._isSkipping = False
+        self._commands = 0
+        self._unsent: list[bytes] = []
+        self._unsentLength = 0
+        self._isReceiving = False
+        self._answering: Deferred[None] | None = None
+        self._isStopping = False
+        self._contentOctets = 0
+        self._contentSince = 0.0
+        self._activeAt = 0.0
+
+    # The transport
+
+    def connectionMade(self) -> None:
+        self._activeAt = self.factory.seconds()
+        self.transport.registerProducer(self, True)
+        self.session = session = self.factory.openSession(self, self._listener)
+        refusal = self.factory.refusal(session)
+        self._answer(session.connected() if refusal is None else session.refused(refusal))
+        self._flush()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self._hold |= Hold.OVER
+        self.paused = True
+        self.clearLineBuffer()
+        answering, self._answering = self._answering, None
+        if answering is not None:
+            answering.cancel()
+        self.session.connectionLost("" if reason is None else reason.getErrorMessage())
+        self.factory.release(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        if Hold.OVER in self._hold:
+            return
+        self._commands = 0
+        self._receive(data)
+        if self._hold and self._isReading and data:
+            # Only now: a client that waits for its answer never gets here, and costs no call.
+            self._isReading = False
+            self.transport.pauseProducing()
+
+    def _receive(self, data: bytes) -> None:
+        nested, self._isReceiving = self._isReceiving, True
+        try:
+            LineReceiver.dataReceived(self, data)
+        finally:
+            self._isReceiving = nested
+        if not nested:
+            self._flush()
+
+    def _stop(self, reason: Hold) -> None:
+        self._hold |= reason
+        self.paused = True
+
+    def _goOn(self, reason: Hold) -> None:
+        """One reason less to wait; with none left, take what is in the buffer, and read again."""
+        self._hold &= ~reason
+        if self._hold or not self.paused:
+            return
+        self.paused = False
+        self._receive(b"")
+        if not self._hold and not self._isReading:
+            self._isReading = True
+            self.transport.resumeProducing()
+
+    def pauseProducing(self) -> None:
+        """The transport's output is full: a client that does not read is not read either."""
+        self._stop(Hold.OUTPUT)
+
+    def resumeProducing(self) -> None:
+        """The transport's output has room again."""
+        self._activeAt = self.factory.seconds()
+        self._goOn(Hold.OUTPUT)
+
+    def stopProducing(self) -> None:
+        """The connection is gone; connectionLost says so too."""
+
+    # Lines
+
+    def lineReceived(self, line: bytes) -> None:
+        self._activeAt = self.factory.seconds()
+        self._commands += 1
+        if self._commands >= MAX_COMMANDS_A_TURN:
+            self._stop(Hold.TURN)
+            self.factory.soon(self._nextTurn)
+        session = self.session
+        if session.state is State.LINES:
+            self._answer(session.line(line.removesuffix(b"\r")))
+            return
+        command = Command.parse(line[:-1])
+        fault = self._faultOf(line, command.verb)
+        if fault is not None:
+            self._answer(session.malformed(fault, line))
+        else:
+            self._answer(session.command(command))
+
+    def _nextTurn(self) -> None:
+        self._commands = 0
+        self._goOn(Hold.TURN)
+
+    def _faultOf(self, line: bytes, verb: str) -> Reply | None:
+        """What forbids to execute a line (without its LF), if anything does (§2.3.8)."""
+        if len(line) >= MAX_LINE and len(line) >= self.session.lineLimit(verb):
+            return r.LINE_TOO_LONG
+        if _CLEAN_LINE.fullmatch(line) is not None:
+            return None
+        if not line.endswith(b"\r"):
+            return r.BARE_LF
+        if verb in ("MAIL", "RCPT") and _FORBIDDEN.search(line, 0, len(line) - 1) is None:
+            return None  # 8-bit octets in a path are the session's question (RFC 6531)
+        return r.FORBIDDEN_OCTET
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Read over the line, however long it is; memory stays bounded."""
+        self._isSkipping = True
+        self.setRawMode()
+        self.rawDataReceived(line)
+
+    def _skip(self, data: bytes) -> None:
+        end = data.find(b"\n")
+        if end < 0:
+            return
+        self._isSkipping = False
+        self._activeAt = self.factory.seconds()
+        self._answer(self.session.malformed(r.LINE_TOO_LONG, data[: end + 1][:64]))
+        self.setLineMode(data[end + 1 :])
+
+    # Content
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if self._isSkipping:
+            self._skip(data)
+            return
+        self._activeAt = self.factory.seconds()
+        self._contentOctets += len(data)
+        rest = self.session.contentReceived(data)
+        if rest is None:
+            return
+        self._answer(self.session.contentEnded())
+        if self.session.state not in RAW:
+            self.setLineMode(rest)
+
+    # Answers
+
+    def _answer(self, answer: MaybeDeferredAnswer) -> None:
+        if isinstance(answer, Deferred):
+            self._stop(Hold.ANSWER)
+            self._answering = answer.addCallback(self._answered)
+        else:
+            self._say(answer)
+
+    def _answered(self, reply: Reply | None) -> None:
+        self._answering = None
+        self._activeAt = self.factory.seconds()
+        if Hold.OVER in self._hold:
+            return
+        self._say(reply)
+        if self._isStopping and self.session.state is not State.CLOSED:
+            self._say(self.session.shutDown())
+        self._goOn(Hold.ANSWER)
+        if not self._isReceiving:
+            self._flush()
+
+    def _say(self, reply: Reply | None) -> None:
+        """Queue the reply, and do what the session's State now asks for."""
+        if reply is not None:
+            self._unsent.append(reply.octets)
+            self._unsentLength += len(reply.octets)
+            if self._unsentLength > MAX_UNSENT:
+                self._flush()
+        state = self.session.state
+        if state in RAW:
+            self._contentOctets = 0
+            self._contentSince = self.factory.seconds()
+            self.setRawMode()
+        elif state is State.CLOSED:
+            self._close(reply)
+        elif state is State.TLS:
+            self._startTLS()
+
+    def _flush(self) -> None:
+        if self._unsent:
+            octets = b"".join(self._unsent)
+            self._unsent.clear()
+            self._unsentLength = 0
+            self.transport.write(octets)
+
+    def _startTLS(self) -> None:
+        """220 has been said: what the client sent in clear behind STARTTLS is thrown away."""
+        self.clearLineBuffer()
+        self._flush()
+        raise NotImplementedError
+
+    def _close(self, reply: Reply | None) -> None:
+        """The last reply has been said. Behind a 421 the client is still sending: reset by
+        unread octets it would never read why, so they are read over for a moment."""
+        self._stop(Hold.OVER)
+        self.clearLineBuffer()
+        self._flush()
+        self._activeAt = self.factory.seconds()
+        self.transport.unregisterProducer()
+        if not self._isReading:
+            self.transport.resumeProducing()
+        isGoodbye = reply is not None and reply.code == 221
+        transport = self.transport
+        if not isGoodbye and IHalfCloseableDescriptor.providedBy(transport):
+            transport.loseWriteConnection()
+        else:
+            transport.loseConnection()
+
+    # Time
+
+    def checkTime(self, now: float) -> None:
+        """Called about once a second: end what takes too long (§4.5.3.2)."""
+        idle = now - self._activeAt
+        if Hold.OVER in self._hold:
+            if idle > LINGER:
+                self.transport.abortConnection()
+        elif Hold.ANSWER in self._hold:
+            return
+        elif idle > self.session.limits.timeout or self._isTooSlow(now):
+            self._say(self.session.timedOut())
+
+    def _isTooSlow(self, now: float) -> bool:
+        if self.line_mode or self._isSkipping:
+            return False
+        lasted = now - self._contentSince
+        return lasted > SLOW_AFTER and self._contentOctets < lasted * SLOWEST
+
+    def shutDown(self) -> None:
+        """The server stops: a pending answer is said first, then, or at once, 421."""
+        self._isStopping = True
+        if not self._hold & (Hold.ANSWER | Hold.OVER):
+            self._say(self.session.shutDown())

@@ -1,0 +1,503 @@
+"""An SMTP session: one method a command; no transport, no reactor (RFC 5321 §3, §4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mailsrv.interfaces import (
+    Answer,
+    IServerExtension,
+    ISession,
+    Limits,
+    MaybeDeferredAnswer,
+    MaybeDeferredReply,
+    Resolution,
+)
+from mailsrv.server.delivery import deliver, firstVeto
+from mailsrv.server.help import NOT_IMPLEMENTED, helpReply
+from mailsrv.server.reception import Reception
+from mailsrv.server.site import Listener, Site
+from mailsrv.server.spool import Spool
+from mailsrv.server.state import State, refusal
+from mailsrv.server.tally import Tally
+from mailsrv.server.transaction import Transaction
+from mailsrv.smtp import reply as r
+from mailsrv.smtp.address import Mailbox, isDomain
+from mailsrv.smtp.command import MAX_LINE, Command, Parameters, parsePath
+from mailsrv.smtp.content import CountedReader, DotReader
+from mailsrv.smtp.errors import CannotStore, OutOfRoom, SmtpSyntaxError, StoreError, Unavailable
+from mailsrv.smtp.reply import Reply
+
+_log = Logger()
+
+Handler = Callable[["Session", Command], MaybeDeferredAnswer]
+
+
+@implementer(ISession)
+class Session:
+    """What a client has told us and what we answer.
+
+    It owns the State (nobody else changes it) and the mail transaction. Commands come in by
+    `command`, content by `contentReceived` and `contentEnded`; what the protocol does with the
+    next octets follows from `state`. A Deferred answer must fire before the next call.
+    """
+
+    __slots__ = (
+        "_lines",
+        "_reception",
+        "_resumeState",
+        "_tally",
+        "helo",
+        "identity",
+        "isExtended",
+        "isLoopback",
+        "isSecure",
+        "listener",
+        "peer",
+        "site",
+        "state",
+        "transaction",
+    )
+
+    def __init__(
+        self, site: Site, listener: Listener, peer: str = "", isLoopback: bool = False
+    ) -> None:
+        self.site = site
+        self.listener = listener
+        self.peer = peer
+        self.isLoopback = isLoopback
+        self.isSecure = listener.isSecure
+        self._tally = Tally(site.limits)
+        self._reception: Reception | None = None
+        self._lines: Callable[[bytes], MaybeDeferredReply] | None = None
+        self._resumeState = State.CONNECTED
+        self.state = State.GREETING
+        self.transaction: Transaction | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """All that was learnt from the client is forgotten (RFC 3207 §4.2)."""
+        self._clear()
+        self.helo = ""
+        self.isExtended = False
+        self.identity: str | None = None
+
+    # What extensions and policies see besides (ISession)
+
+    @property
+    def hostname(self) -> str:
+        return self.site.hostname
+
+    @property
+    def limits(self) -> Limits:
+        return self.site.limits
+
+    @property
+    def isSubmission(self) -> bool:
+        return self.listener.isSubmission
+
+    @property
+    def isLmtp(self) -> bool:
+        return self.listener.isLmtp
+
+    # Connection
+
+    def connected(self) -> MaybeDeferredReply:
+        """The greeting, or the refusal a policy says in its place (§3.1)."""
+        for observer in self.site.observers:
+            observer.sessionOpened(self)
+        veto = firstVeto(partial(policy.atConnect, self) for policy in self.site.policies)
+        if isinstance(veto, Deferred):
+            return veto.addCallbacks(self._greet, self._failed).addCallback(self._said, "", b"")
+        return self._said(self._greet(veto), "", b"")
+
+    def _greet(self, veto: Answer) -> Reply:
+        if veto is not None:
+            self._end()
+            return veto
+        self.state = State.CONNECTED
+        return r.greeting(self.hostname)
+
+    def refused(self, reply: Reply) -> Reply:
+        """Say `reply`, a 421, in place of whatever was due; the session is over."""
+        self._end()
+        return self._said(reply, "", b"")
+
+    def timedOut(self) -> Reply:
+        """The client took too long (§4.5.3.2)."""
+        return self.refused(r.timedOut(self.hostname))
+
+    def shutDown(self) -> Reply:
+        """The server stops (§3.8)."""
+        return self.refused(r.shuttingDown(self.hostname))
+
+    def connectionLost(self, reason: str) -> None:
+        """The client has gone."""
+        self._end()
+        for observer in self.site.observers:
+            observer.sessionClosed(self, reason)
+
+    def secured(self) -> None:
+        """TLS is on: the session begins anew (RFC 3207 §4.2)."""
+        self._forget()
+        self.isSecure = True
+        self.state = State.CONNECTED
+
+    # Commands
+
+    def lineLimit(self, verb: str) -> int:
+        """The longest command line of `verb`, octets with its CRLF."""
+        owner = self.site.verbOwners.get(verb)
+        return MAX_LINE if owner is None else owner.verbs[verb]
+
+    def malformed(self, reply: Reply, line: bytes) -> Reply:
+        """A line that is no command is answered `reply`; it counts as an error."""
+        return self._said(reply, "", line)
+
+    def command(self, command: Command) -> MaybeDeferredAnswer:
+        """Carry out a command: the one door.
+
+        Returns its Reply or a Deferred of it (which never fails); None for BDAT, answered when
+        its octets have come.
+        """
+        verb, argument = command.verb, command.argument
+        try:
+            answer = self._carryOut(verb, command)
+        except SmtpSyntaxError as error:
+            answer = error.reply
+        except Exception:
+            answer = self._failed(Failure())
+        if isinstance(answer, Deferred):
+            return answer.addErrback(self._failed).addCallback(self._said, verb, argument)
+        return answer and self._said(answer, verb, argument)
+
+    def _carryOut(self, verb: str, command: Command) -> MaybeDeferredAnswer:
+        handler = (_LMTP if self.listener.isLmtp else _SMTP).get(verb)
+        if handler is not None:
+            return refusal(self.state, verb) or handler(self, command)
+        owner = self.site.verbOwners.get(verb)
+        if owner is None:
+            return r.UNKNOWN_COMMAND
+        return owner.atCommand(self, command)
+
+    def line(self, line: bytes) -> MaybeDeferredReply:
+        """A line of an extension's dialogue, without its CRLF (State LINES)."""
+        receiver = self._lines
+        assert receiver is not None
+        try:
+            answer = receiver(line)
+        except Exception:
+            answer = self._failed(Failure())
+        if isinstance(answer, Deferred):
+            return answer.addErrback(self._failed).addCallback(self._lineAnswered)
+        return self._lineAnswered(answer)
+
+    def _lineAnswered(self, reply: Reply) -> Reply:
+        if not 300 <= reply.code < 400 and self.state is State.LINES:
+            self._lines = None
+            self.state = self._resumeState
+        return self._said(reply, "AUTH", b"")
+
+    def _said(self, reply: Reply, verb: str, argument: bytes) -> Reply:
+        """Count and report a refusal; the reply to say may then be another."""
+        if reply.code < 400:
+            return reply
+        if self._tally.isTooMany(verb, reply):
+            reply = r.tooManyErrors(self.hostname)
+        return self._report(reply, verb, argument)
+
+    def _report(self, reply: Reply, verb: str, argument: bytes) -> Reply:
+        if reply.code == 421:
+            self._end()
+        if not reply.isPositive:
+            for observer in self.site.observers:
+                observer.commandRefused(self, verb, argument, reply)
+        return reply
+
+    def _failed(self, failure: Failure) -> Reply:
+        """A fault of ours as a reply: never a 5yz, no exception text on the wire."""
+        if failure.check(Unavailable) is not None:
+            return r.unavailable(self.hostname)
+        if failure.check(OutOfRoom) is not None:
+            return r.OUT_OF_ROOM
+        if failure.check(CannotStore) is not None:
+            return r.CANNOT_STORE
+        if failure.check(CancelledError, StoreError) is None:
+            _log.failure("a fault in the server", failure)
+        return r.LOCAL_ERROR
+
+    def _end(self) -> None:
+        self._clear()
+        self.state = State.CLOSED
+
+    def _clear(self) -> None:
+        """The transaction is over, with all it holds."""
+        if self.transaction is not None:
+            self.transaction.abandon()
+            self.transaction = None
+        self._reception = None
+
+    def _endTransaction(self) -> None:
+        self._clear()
+        if self.state is not State.CLOSED:
+            self.state = State.READY if self.helo else State.CONNECTED
+
+    # §4.1.1.1
+    def _helo(self, command: Command) -> Answer:
+        return self._hello(command, isExtended=False)
+
+    def _ehlo(self, command: Command) -> Answer:
+        return self._hello(command, isExtended=True)
+
+    def _hello(self, command: Command, isExtended: bool) -> Reply:
+        domain = command.argument.decode("ascii")
+        if not isDomain(domain):
+            return r.BAD_HELO
+        self._clear()
+        self.helo = domain
+        self.isExtended = isExtended
+        self.state = State.READY
+        if not isExtended:
+            return r.reply(250, "", f"{self.hostname} greets {domain}")
+        return r.reply(250, "", f"{self.hostname} greets {domain}", *self._keywords())
+
+    def _keywords(self) -> Iterable[str]:
+        for extension in self.site.extensions:
+            parameters = extension.atEhlo(self)
+            if parameters is not None:
+                yield f"{extension.getKeyword()} {parameters}".rstrip()
+
+    # §4.1.1.2
+    def _mail(self, command: Command) -> MaybeDeferredAnswer:
+        argument = command.argument
+        if not argument.isascii() and b"SMTPUTF8" not in argument.upper():
+            return r.NEEDS_SMTPUTF8
+        path, parameters = parsePath(argument, b"FROM:")
+        if path.localPart and not path.domain:
+            return r.BAD_PATH
+        if not argument.isascii() and "SMTPUTF8" not in parameters:
+            return r.NEEDS_SMTPUTF8
+        owners = self.site.mailOwners
+        if not parameters.keys() <= owners.keys():
+            return r.UNKNOWN_PARAMETER
+        transaction = Transaction(self, path, parameters)
+        veto = firstVeto(self._mailChecks(transaction))
+        if isinstance(veto, Deferred):
+            return veto.addCallback(self._mailAnswered, transaction)
+        return self._mailAnswered(veto, transaction)
+
+    def _mailChecks(self, transaction: Transaction) -> Iterable[Callable[[], MaybeDeferredAnswer]]:
+        for owner, mine in _byOwner(transaction.parameters, self.site.mailOwners):
+            yield partial(owner.atMail, transaction, mine)
+        for policy in self.site.policies:
+            yield partial(policy.atMail, transaction)
+
+    def _mailAnswered(self, veto: Answer, transaction: Transaction) -> Reply:
+        if veto is not None:
+            return veto
+        if self.state is not State.CLOSED:
+            self.transaction = transaction
+            self.state = State.MAIL
+        return r.SENDER_OK
+
+    # §4.1.1.3
+    def _rcpt(self, command: Command) -> MaybeDeferredAnswer:
+        argument, transaction = command.argument, self.transaction
+        assert transaction is not None
+        if not argument.isascii() and "SMTPUTF8" not in transaction.parameters:
+            return r.NEEDS_SMTPUTF8
+        path, parameters = parsePath(argument, b"TO:")
+        if path.isNull:
+            return r.BAD_PATH
+        if not parameters.keys() <= self.site.rcptOwners.keys():
+            return r.UNKNOWN_PARAMETER
+        if transaction.accepted >= self.limits.maxRecipients:
+            return r.TOO_MANY_RECIPIENTS
+        veto = firstVeto(self._rcptChecks(transaction, path, parameters))
+        if isinstance(veto, Deferred):
+            return veto.addCallback(self._resolve, path, parameters)
+        return self._resolve(veto, path, parameters)
+
+    def _rcptChecks(
+        self, transaction: Transaction, path: Mailbox, parameters: Parameters
+    ) -> Iterable[Callable[[], MaybeDeferredAnswer]]:
+        for owner, mine in _byOwner(parameters, self.site.rcptOwners):
+            yield partial(owner.atRcpt, transaction, path, mine)
+        for policy in self.site.policies:
+            yield partial(policy.atRcpt, transaction, path)
+
+    def _resolve(self, veto: Answer, path: Mailbox, parameters: Parameters) -> MaybeDeferredReply:
+        if veto is not None:
+            return veto
+        found = self.site.directory.resolve(path)
+        if isinstance(found, Deferred):
+            return found.addCallback(self._resolved, path, parameters)
+        return self._resolved(found, path, parameters)
+
+    def _resolved(self, found: Resolution, path: Mailbox, parameters: Parameters) -> Reply:
+        if found.reply.isPositive and self.transaction is not None:
+            self.transaction.accept(path, parameters, found)
+            self.state = State.RCPT
+        return found.reply
+
+    # §4.1.1.4
+    def _data(self, command: Command) -> Answer:
+        assert self.transaction is not None
+        if command.argument:
+            return r.DATA_TAKES_NO_ARGUMENT
+        if self.transaction.needsChunks:
+            return r.BAD_SEQUENCE
+        limits = self.limits
+        reader = DotReader(limits.maxSize, limits.maxLine, limits.acceptBareNewlines)
+        self._reception = Reception("DATA", reader, self._newSpool(self.transaction))
+        self.state = State.DATA
+        return r.START_MAIL_INPUT
+
+    # §4.1.1.5 - §4.1.1.10
+    def _rset(self, command: Command) -> Answer:
+        if command.argument:
+            return r.NO_ARGUMENT_ALLOWED
+        self._endTransaction()
+        return r.OK
+
+    def _noop(self, command: Command) -> Answer:
+        return r.NO_ARGUMENT_ALLOWED if command.argument else r.OK
+
+    def _quit(self, command: Command) -> Answer:
+        if command.argument:
+            return r.NO_ARGUMENT_ALLOWED
+        self._end()
+        return r.closing(self.hostname)
+
+    def _vrfy(self, command: Command) -> MaybeDeferredAnswer:
+        if not self.site.allowVrfy:
+            return r.CANNOT_VERIFY
+        if not command.argument:
+            return r.ARGUMENT_REQUIRED
+        return self.site.directory.verify(command.argument.decode("ascii"))
+
+    def _expn(self, command: Command) -> MaybeDeferredAnswer:
+        if not self.site.allowExpn:
+            return r.CANNOT_VERIFY
+        if not command.argument:
+            return r.ARGUMENT_REQUIRED
+        return self.site.directory.expand(command.argument.decode("ascii"))
+
+    def _help(self, command: Command) -> Answer:
+        verbs = (_LMTP if self.listener.isLmtp else _SMTP).keys() | self.site.verbOwners.keys()
+        return helpReply(command.argument.decode("ascii").upper(), frozenset(verbs))
+
+    def _notImplemented(self, command: Command) -> Answer:
+        return r.NOT_IMPLEMENTED
+
+    # Content
+
+    def contentReceived(self, data: bytes) -> bytes | None:
+        """Take raw octets; None until the content has ended, then the octets behind it."""
+        assert self._reception is not None
+        return self._reception.feed(data)
+
+    def contentEnded(self) -> MaybeDeferredReply:
+        """All octets of the data, or of a chunk, have come: the reply, or a Deferred of it.
+
+        It fires after the COMMIT, and never fails. On LMTP the reply to the last of a message is
+        said once for each recipient.
+        """
+        reception, self._reception = self._reception, None
+        assert reception is not None
+        fault = reception.fault
+        if reception.isDrained:
+            assert fault is not None
+            self.state = self._resumeState
+            return self._said(fault, reception.verb, b"")
+        if fault is not None:
+            return self._contentSaid(fault, reception)
+        if not reception.isLast:
+            self.state = State.CHUNKS
+            return r.OK
+        assert self.transaction is not None
+        self.state = State.STORING
+        delivered = Deferred.fromCoroutine(deliver(self.site, self, self.transaction))
+        return delivered.addErrback(self._failed).addCallback(self._contentSaid, reception)
+
+    def _contentSaid(self, reply: Reply, reception: Reception) -> Reply:
+        """The content was answered: the transaction ends, but for lines too long (SMTP only)."""
+        owed = 1
+        if self.isLmtp and reception.isLast and self.transaction is not None:
+            owed = self.transaction.accepted
+        if reply is r.CONTENT_LINE_TOO_LONG and not self.isLmtp:
+            self.state = State.RCPT
+        else:
+            self._endTransaction()
+        if reply.isPositive:
+            self._tally.reset()
+        said = self._report(reply, reception.verb, b"")
+        return said if said.code == 421 else r.repeated(said, owed)
+
+    # What extensions may do to a session (ISession)
+
+    def refusal(self, verb: str) -> Reply | None:
+        return refusal(self.state, verb)
+
+    def expectLines(self, receiver: Callable[[bytes], MaybeDeferredReply]) -> None:
+        self._lines = receiver
+        self._resumeState = self.state
+        self.state = State.LINES
+
+    def expectContent(self, octets: int, isLast: bool) -> None:
+        transaction = self.transaction
+        assert transaction is not None
+        spool = transaction.spool or self._newSpool(transaction)
+        transaction.usesChunks = True
+        self._reception = Reception("BDAT", CountedReader(octets), spool, isLast=isLast)
+        self.state = State.CHUNK
+
+    def drainContent(self, octets: int, answer: Reply) -> None:
+        self._reception = Reception("BDAT", CountedReader(octets), None, refusal=answer)
+        self._resumeState = self.state
+        self.state = State.CHUNK
+
+    def startTLS(self) -> None:
+        self._clear()
+        self.state = State.TLS
+
+    def authenticated(self, identity: str) -> None:
+        self.identity = identity
+
+    def _newSpool(self, transaction: Transaction) -> Spool:
+        transaction.abandon()
+        transaction.spool = Spool(self.site.budget, self.site.spoolDirectory)
+        return transaction.spool
+
+
+def _byOwner(
+    parameters: Parameters, owners: Mapping[str, IServerExtension]
+) -> Iterable[tuple[IServerExtension, Parameters]]:
+    """Each extension with those of the parameters that are its own."""
+    mine: dict[int, tuple[IServerExtension, dict[str, str | None]]] = {}
+    for name, value in parameters.items():
+        owner = owners[name]
+        mine.setdefault(id(owner), (owner, {}))[1][name] = value
+    return mine.values()
+
+
+_COMMON: Mapping[str, Handler] = {
+    "MAIL": Session._mail,
+    "RCPT": Session._rcpt,
+    "DATA": Session._data,
+    "RSET": Session._rset,
+    "NOOP": Session._noop,
+    "QUIT": Session._quit,
+    "VRFY": Session._vrfy,
+    "EXPN": Session._expn,
+    "HELP": Session._help,
+    **dict.fromkeys(NOT_IMPLEMENTED, Session._notImplemented),
+}
+_SMTP: Mapping[str, Handler] = {"HELO": Session._helo, "EHLO": Session._ehlo, **_COMMON}
+_LMTP: Mapping[str, Handler] = {"LHLO": Session._ehlo, **_COMMON}
