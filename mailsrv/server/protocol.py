@@ -66,6 +66,7 @@ class SmtpProtocol(LineReceiver):
         self._hold = Hold.NONE
         self._isReading = True
         self._isSkipping = False
+        self._isCutShort = False
         self._commands = 0
         self._unsent: list[bytes] = []
         self._unsentLength = 0
@@ -110,6 +111,9 @@ class SmtpProtocol(LineReceiver):
         nested, self._isReceiving = self._isReceiving, True
         try:
             LineReceiver.dataReceived(self, data)
+            while self._isCutShort:
+                self._isCutShort = False
+                LineReceiver.dataReceived(self, b"")
         finally:
             self._isReceiving = nested
         if not nested:
@@ -179,6 +183,7 @@ class SmtpProtocol(LineReceiver):
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Read over the line, however long it is; memory stays bounded."""
+        self._isCutShort = True  # LineReceiver returns from here, whatever is in its buffer
         self._isSkipping = True
         self.setRawMode()
         self.rawDataReceived(line)
