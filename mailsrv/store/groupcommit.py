@@ -1,0 +1,304 @@
+"""Group commit: what comes while a commit is under way goes into the next one.
+
+Knows neither SQL nor SMTP. There is no delay to wait for company: a free slot commits what
+waits at once, so an idle server adds nothing and a loaded one batches as much as the database
+is slow.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum, auto
+from threading import Lock
+from typing import Generic, TypeVar
+
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from mailsrv.smtp.errors import OutOfRoom, Unavailable
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MIB = 1 << 20
+
+
+class Abandoned(Exception):
+    """Nothing of the batch is wanted any more: roll it back."""
+
+
+class State(Enum):
+    """Where an item is; it leaves COMMITTING and WITHDRAWN only by being done with."""
+
+    WAITING = auto()
+    WRITING = auto()  # in a batch, and may yet be withdrawn
+    COMMITTING = auto()  # there is no way back
+    WITHDRAWN = auto()  # must not be committed; its Deferred has fired
+
+
+class Entry(Generic[Item, Result]):
+    """An item, when it is due, and who waits for it."""
+
+    __slots__ = ("cost", "deadline", "deferred", "item", "state")
+
+    def __init__(self, item: Item, cost: int, deadline: float) -> None:
+        self.item = item
+        self.cost = cost
+        self.deadline = deadline
+        self.state = State.WAITING
+        self.deferred: Deferred[Result]
+
+
+class Batch(Generic[Item, Result]):
+    """What is committed together. Only `mark` is called in another thread."""
+
+    def __init__(self, entries: list[Entry[Item, Result]], lock: Lock) -> None:
+        self.entries = entries
+        self._lock = lock
+
+    @property
+    def items(self) -> list[Item]:
+        """All of them, withdrawn or not."""
+        return [entry.item for entry in self.entries]
+
+    @property
+    def deadline(self) -> float:
+        """When the last item stops waiting, by the clock of the GroupCommit."""
+        return max(entry.deadline for entry in self.entries)
+
+    def mark(self) -> list[Item]:
+        """Say, right before COMMIT, that there is no way back.
+
+        Returns the items withdrawn by then, which must be taken out; raises Abandoned where
+        that is all of them.
+        """
+        with self._lock:
+            withdrawn = [e.item for e in self.entries if e.state is State.WITHDRAWN]
+            if len(withdrawn) == len(self.entries):
+                raise Abandoned
+            for entry in self.entries:
+                if entry.state is State.WRITING:
+                    entry.state = State.COMMITTING
+        return withdrawn
+
+    def halves(self) -> tuple[Batch[Item, Result], Batch[Item, Result]]:
+        """Two batches in place of this one, to be committed apart."""
+        middle = len(self.entries) // 2
+        return (
+            Batch(self.entries[:middle], self._lock),
+            Batch(self.entries[middle:], self._lock),
+        )
+
+
+class Lane(Generic[Item, Result]):
+    """Items that wait for the same kind of batch, and the batches of them under way."""
+
+    def __init__(self, maxItems: int, maxCost: int) -> None:
+        self.waiting: deque[Entry[Item, Result]] = deque()
+        self.running: list[list[Entry[Item, Result]]] = []
+        self._maxItems = maxItems
+        self._maxCost = maxCost
+
+    def take(self) -> list[Entry[Item, Result]]:
+        """The next batch's entries; empty where nothing waits."""
+        taken: list[Entry[Item, Result]] = []
+        cost = 0
+        while self.waiting and len(taken) < self._maxItems:
+            entry = self.waiting[0]
+            if entry.state is State.WAITING:
+                cost += entry.cost
+                if taken and cost > self._maxCost:
+                    break
+                entry.state = State.WRITING
+                taken.append(entry)
+            self.waiting.popleft()
+        return taken
+
+    def entries(self) -> Iterator[Entry[Item, Result]]:
+        """Everything that waits or is under way."""
+        yield from self.waiting
+        for batch in self.running:
+            yield from batch
+
+
+class GroupCommit(Generic[Item, Result]):
+    """Gathers items into batches and has them committed, `slots` batches at a time.
+
+    `commit(batch)` returns a Deferred of one result an item, in order, of which those that are
+    exceptions fail their items; or None: all succeeded with None; or it fails: so do they all.
+    It calls `batch.mark()` right before it commits. `release(item)` is called once for each
+    item given to `add`, when nobody reads it any more; it must not raise.
+
+    An item is withdrawn when its Deferred is cancelled, and at its deadline, where it fails with
+    Unavailable. A batch that is committing by then has `grace` seconds more to say what became of
+    it. Items that cost more than `large` never share a batch and take turns with the others;
+    where there are several slots, either kind leaves one to the other.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[Batch[Item, Result]], Deferred[list[Result | Exception] | None]],
+        clock: IReactorTime,
+        release: Callable[[Item], None] = lambda item: None,
+        maxItems: int = 256,
+        maxCost: int = 2 * MIB,
+        large: int = MIB,
+        slots: int = 1,
+        grace: float = 2.0,
+        maxWaiting: int = 10_000,
+        maxWaitingCost: int = 8192 * MIB,
+    ) -> None:
+        self._commit = commit
+        self._clock = clock
+        self._release = release
+        self._large = large
+        self._slots = slots
+        self._grace = grace
+        self._maxWaiting = maxWaiting
+        self._maxWaitingCost = maxWaitingCost
+        self._lock = Lock()
+        self._smallLane: Lane[Item, Result] = Lane(maxItems, maxCost)
+        self._largeLane: Lane[Item, Result] = Lane(1, maxCost)
+        self._turns = deque([self._smallLane, self._largeLane])  # whose turn it is, first
+        self._timer: IDelayedCall | None = None
+        self._wakesAt = 0.0
+        self._drained: Deferred[None] | None = None
+        self.waiting = 0
+        self.waitingCost = 0
+
+    def add(self, item: Item, cost: int, deadline: float) -> Deferred[Result]:
+        """Have `item` committed by `deadline`, by the clock; its result fires after the commit.
+
+        Fails with Unavailable when it was not committed in time or this is closed, OutOfRoom
+        when too much waits already, or as `commit` says.
+        """
+        if self._drained is not None:
+            return self._refuse(item, Unavailable("the store is closing"))
+        if self.waiting >= self._maxWaiting or self.waitingCost + cost > self._maxWaitingCost:
+            return self._refuse(item, OutOfRoom("too many messages wait for the database"))
+        entry: Entry[Item, Result] = Entry(item, cost, deadline)
+        entry.deferred = Deferred(lambda _: self._withdraw(entry))
+        self.waiting += 1
+        self.waitingCost += cost
+        (self._largeLane if cost > self._large else self._smallLane).waiting.append(entry)
+        self._wakeAt(deadline)
+        self._start()
+        return entry.deferred
+
+    def _refuse(self, item: Item, error: Exception) -> Deferred[Result]:
+        self._release(item)
+        return fail(error)
+
+    def close(self, limit: float) -> Deferred[None]:
+        """Take nothing more; fires when all there was has its answer, within `limit` seconds:
+        what is not committed by then is withdrawn."""
+        if self._drained is None:
+            self._drained = Deferred()
+            self._drained.addTimeout(limit, self._clock, onTimeoutCancel=lambda *_: None)
+            self._drained.addBoth(self._closed)
+            self._checkDrained()
+        waiter: Deferred[None] = Deferred()
+        self._drained.chainDeferred(waiter)
+        return waiter
+
+    def _closed(self, result: object) -> None:
+        self._expire(everything=True)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _checkDrained(self) -> None:
+        if self._drained is not None and not self._drained.called:
+            if not self.waiting and not any(lane.running for lane in self._turns):
+                self._drained.callback(None)
+
+    # Batches
+
+    def _start(self) -> None:
+        while (lane := self._nextLane()) is not None:
+            entries = lane.take()
+            if not entries:
+                continue
+            self.waiting -= len(entries)
+            self.waitingCost -= sum(entry.cost for entry in entries)
+            lane.running.append(entries)
+            done = maybeDeferred(self._commit, Batch(entries, self._lock))
+            done.addBoth(self._finished, lane, entries)
+
+    def _nextLane(self) -> Lane[Item, Result] | None:
+        if sum(len(lane.running) for lane in self._turns) >= self._slots:
+            return None
+        for lane in self._turns:
+            if lane.waiting and len(lane.running) < max(1, self._slots - 1):
+                self._turns.remove(lane)
+                self._turns.append(lane)
+                return lane
+        return None
+
+    def _finished(
+        self,
+        results: list[Result | Exception] | Failure | None,
+        lane: Lane[Item, Result],
+        entries: list[Entry[Item, Result]],
+    ) -> None:
+        lane.running.remove(entries)
+        self._start()  # before the answers, so that the database works while they go out
+        if not isinstance(results, list):
+            results = [results] * len(entries)  # type: ignore[list-item]
+        for entry, result in zip(entries, results, strict=True):
+            self._release(entry.item)
+            if entry.state is State.WITHDRAWN:
+                continue
+            if isinstance(result, (Exception, Failure)):
+                entry.deferred.errback(result)
+            else:
+                entry.deferred.callback(result)
+        self._checkDrained()
+
+    # Withdrawal
+
+    def _withdraw(self, entry: Entry[Item, Result], isFinal: bool = False) -> bool:
+        """Whether `entry` was taken back; if `isFinal`, even one that is committing."""
+        with self._lock:
+            before = entry.state
+            if before is State.WITHDRAWN or (before is State.COMMITTING and not isFinal):
+                return False
+            entry.state = State.WITHDRAWN
+        if before is State.WAITING:
+            self.waiting -= 1
+            self.waitingCost -= entry.cost
+            self._release(entry.item)
+            self._checkDrained()
+        return True
+
+    def _wakeAt(self, when: float) -> None:
+        if self._timer is None or when < self._wakesAt:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._wakesAt = when
+            self._timer = self._clock.callLater(max(0.0, when - self._clock.seconds()), self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._expire()
+
+    def _limit(self, entry: Entry[Item, Result]) -> float:
+        isCommitting = entry.state is State.COMMITTING
+        return entry.deadline + self._grace if isCommitting else entry.deadline
+
+    def _expire(self, everything: bool = False) -> None:
+        """Withdraw what is due, and wake again when the next is."""
+        now = self._clock.seconds()
+        entries = [
+            e for lane in self._turns for e in lane.entries() if e.state is not State.WITHDRAWN
+        ]
+        for entry in entries:
+            if (everything or self._limit(entry) <= now) and self._withdraw(entry, isFinal=True):
+                entry.deferred.errback(Unavailable("the database has not answered in time"))
+        for lane in self._turns:
+            lane.waiting = deque(e for e in lane.waiting if e.state is State.WAITING)
+        limits = [self._limit(e) for e in entries if e.state is not State.WITHDRAWN]
+        if limits:
+            self._wakeAt(min(limits))

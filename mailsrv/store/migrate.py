@@ -1,0 +1,125 @@
+"""The tables: numbered steps, one change a file; fresh and old databases run the same ones."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import resources
+
+from mailsrv.smtp.errors import Unavailable
+from mailsrv.store.dialect import Connection, Dialect, Fault
+from mailsrv.store.queries import Txn, timeText
+
+_STEP_RE = re.compile(r"(\d{4})_\w+\.sql")
+_STATEMENT_END = re.compile(r";[ \t]*$", re.MULTILINE)
+_VERSION_TABLE = """
+CREATE TABLE IF NOT EXISTS schema_version (
+    -- The number of a step that was run
+    version    INTEGER PRIMARY KEY,
+    -- Its file's name
+    name       VARCHAR(100) NOT NULL,
+    -- UTC
+    applied_at VARCHAR(26) NOT NULL
+)"""
+
+
+class SchemaError(Exception):
+    """The tables are not what this program needs; its text is one line and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change: its number, its name, and its statements."""
+
+    version: int
+    name: str
+    statements: tuple[str, ...]
+
+
+def steps(dialect: Dialect) -> list[Step]:
+    """All changes for this kind of database, in order."""
+    found = []
+    for file in resources.files("mailsrv").joinpath("schema", dialect.schema).iterdir():
+        match = _STEP_RE.fullmatch(file.name)
+        if match is not None:
+            parts = _STATEMENT_END.split(file.read_text("utf-8"))
+            statements = tuple(part.strip() for part in parts if part.strip())
+            found.append(Step(int(match[1]), file.name.removesuffix(".sql"), statements))
+    return sorted(found, key=lambda step: step.version)
+
+
+def upgrade(dialect: Dialect) -> list[str]:
+    """Create the database where there is none and bring its tables up to date; blocking.
+
+    Returns the names of the steps that were run. Raises Unavailable where the database cannot
+    be reached, SchemaError where it is newer than this program or holds tables of another.
+    """
+    connection = _connect(dialect, create=True)
+    try:
+        with dialect.lockedForUpgrade(connection) as txn:
+            return _upgradeTxn(txn, dialect)
+    except SchemaError:
+        raise
+    except Exception as error:
+        if dialect.classify(error) in (Fault.OTHER, Fault.TABLES):
+            raise SchemaError(f"{dialect.describe()} cannot be upgraded: {error}") from error
+        raise Unavailable(f"{dialect.describe()} is not available: {error}") from error
+    finally:
+        connection.close()
+
+
+def check(dialect: Dialect) -> None:
+    """Raise SchemaError unless the tables are those of this program, Unavailable where they
+    cannot be asked; blocking, changes nothing."""
+    connection = _connect(dialect, create=False)
+    try:
+        version = _versionTxn(connection.cursor(), dialect)
+    except SchemaError:
+        raise
+    except Exception as error:
+        if dialect.classify(error) is not Fault.TABLES:
+            raise Unavailable(f"{dialect.describe()} is not available: {error}") from error
+        version = 0
+    finally:
+        connection.close()
+    if version < _newest(dialect):
+        state = "holds tables of an older version" if version else "holds no tables yet"
+        raise SchemaError(f"{dialect.describe()} {state}; run: smtpstore init")
+
+
+def _connect(dialect: Dialect, create: bool) -> Connection:
+    try:
+        return dialect.connect(create)
+    except Exception as error:
+        raise Unavailable(f"{dialect.describe()} cannot be opened: {error}") from error
+
+
+def _newest(dialect: Dialect) -> int:
+    return max(step.version for step in steps(dialect))
+
+
+def _versionTxn(txn: Txn, dialect: Dialect) -> int:
+    txn.execute("SELECT max(version) FROM schema_version")
+    version = int(txn.fetchone()[0] or 0)
+    if version > _newest(dialect):
+        raise SchemaError(
+            f"{dialect.describe()} was made by a newer smtpstore (its tables are at {version},"
+            f" this program knows {_newest(dialect)}); upgrade smtpstore"
+        )
+    return version
+
+
+def _upgradeTxn(txn: Txn, dialect: Dialect) -> list[str]:
+    txn.execute(_VERSION_TABLE)
+    version = _versionTxn(txn, dialect)
+    due = [step for step in steps(dialect) if step.version > version]
+    for step in due:
+        for statement in step.statements:
+            txn.execute(statement)
+        # Last, as MySQL commits each of the statements by itself.
+        txn.execute(
+            "INSERT INTO schema_version (version, name, applied_at) VALUES (?, ?, ?)",
+            (step.version, step.name, timeText(datetime.now(UTC))),
+        )
+    return [step.name for step in due]

@@ -1,0 +1,167 @@
+"""The pool: adbapi over one dialect, with the manners adbapi lacks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from twisted.enterprise import adbapi
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+
+from mailsrv.smtp.errors import Unavailable
+from mailsrv.store.dialect import Connection, Dialect
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class OutcomeUnknown(Exception):
+    """The connection was lost in COMMIT: nobody here knows whether it happened."""
+
+
+class ConnectionPool(adbapi.ConnectionPool):
+    """`threads` connections to one database, each in a thread of its own.
+
+    It connects when asked, never makes a database, and gives up dead connections quietly; a
+    connection that had died unnoticed is replaced and the work done again, once, so an
+    interaction may run twice. What it runs fails with what the driver raised, with
+    OutcomeUnknown, or with Unavailable where it is closed or `maxQueued` wait already.
+    """
+
+    def __init__(
+        self, dialect: Dialect, reactor: Any, threads: int, name: str = "db", maxQueued: int = 1000
+    ) -> None:
+        super().__init__(dialect.driver, cp_reactor=reactor, cp_min=1, cp_max=threads, cp_name=name)
+        self.dialect = dialect
+        self.threads = threads
+        self.maxQueued = maxQueued
+        self.outstanding = 0
+        self.closed = False
+        self._idle: list[Deferred[None]] = []
+        self.threadpool.name = name
+        # A thread that hangs in the driver must not keep the process from ending.
+        self.threadpool.threadFactory = partial(threading.Thread, daemon=True)
+
+    # In the reactor
+
+    def runInteraction(
+        self,
+        interaction: Callable[Concatenate[Any, P], T],
+        *args: P.args,
+        **kw: P.kwargs,
+    ) -> Deferred[T]:
+        """Run `interaction(txn, …)` in a transaction; fires with its result after the COMMIT."""
+        return self._submit(partial(self._interact, interaction, args, kw))
+
+    def runWithConnection(
+        self, func: Callable[Concatenate[Any, P], T], *args: P.args, **kw: P.kwargs
+    ) -> Deferred[T]:
+        """The same with the connection in place of a cursor."""
+        return self._submit(lambda connection: func(connection, *args, **kw))
+
+    def _submit(self, work: Callable[[Connection], T]) -> Deferred[T]:
+        if self.closed:
+            return fail(Unavailable("the connection pool is closed"))
+        if self.outstanding >= self.maxQueued:
+            return fail(Unavailable("too many queries are waiting for the database"))
+        self.outstanding += 1
+        answer: Deferred[T] = Deferred()
+        done = deferToThreadPool(self._reactor, self.threadpool, self._work, work)
+        # Apart from `answer`: who cancels that one does not end the thread.
+        done.addBoth(self._done, answer)
+        return answer
+
+    def _done(self, result: T | Failure, answer: Deferred[T]) -> None:
+        self.outstanding -= 1
+        answer.callback(result)  # type: ignore[arg-type]
+        if not self.outstanding:
+            idle, self._idle = self._idle, []
+            for waiting in idle:
+                waiting.callback(None)
+
+    def close(self, limit: float = 2.0) -> Deferred[None]:
+        """Take no more work, wait for what runs, close; a thread that still hangs after `limit`
+        seconds is left to itself."""
+        self.closed = True
+        over: Deferred[None] = Deferred()
+        if self.outstanding and self.running:
+            over.addTimeout(limit, self._reactor, onTimeoutCancel=lambda *_: None)
+            self._idle.append(over)
+        else:
+            over.callback(None)
+        return over.addCallback(lambda _: adbapi.ConnectionPool.close(self))
+
+    def finalClose(self) -> None:
+        """Close, at the latest when the reactor stops, without waiting for a thread that hangs."""
+        self.closed = True
+        if self.outstanding and self.running:
+            self.shutdownID = None
+            self.running = False
+        else:
+            super().finalClose()
+
+    # In a thread
+
+    def _work(self, work: Callable[[Connection], T]) -> T:
+        isFresh = self.threadID() not in self.connections
+        try:
+            return self._attempt(work)
+        except OutcomeUnknown:
+            raise
+        except Exception as error:
+            if isFresh or not self.dialect.isLost(error):
+                raise
+        return self._attempt(work)
+
+    def _attempt(self, work: Callable[[Connection], T]) -> T:
+        connection = self.connect()
+        try:
+            result = work(connection)
+        except BaseException as error:
+            self._rollback(connection, error)
+            raise
+        try:
+            connection.commit()
+        except BaseException as error:
+            self._rollback(connection, error)
+            if self.dialect.isLost(error):
+                raise OutcomeUnknown(str(error)) from error
+            raise
+        return result
+
+    @staticmethod
+    def _interact(interaction: Callable[..., T], args: Any, kw: Any, connection: Connection) -> T:
+        txn = connection.cursor()
+        try:
+            return interaction(txn, *args, **kw)
+        finally:
+            with suppress(Exception):
+                txn.close()
+
+    def _rollback(self, connection: Connection, error: BaseException) -> None:
+        if not self.dialect.isLost(error):
+            try:
+                connection.rollback()
+                return
+            except Exception:  # noqa: S110 - a connection that cannot roll back is given up
+                pass
+        self.disconnect(connection)
+
+    def connect(self) -> Connection:
+        """This thread's connection."""
+        connection: Connection | None = self.connections.get(self.threadID())
+        if connection is not None and self.dialect.isStale(connection):
+            self.disconnect(connection)
+            connection = None
+        if connection is None:
+            connection = self.connections[self.threadID()] = self.dialect.connect()
+        return connection
+
+    def _close(self, connection: Connection) -> None:
+        with suppress(Exception):
+            connection.close()

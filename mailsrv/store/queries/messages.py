@@ -1,0 +1,138 @@
+"""The tables `messages` and `message_parts`: what was received."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from mailsrv.smtp.message import Message
+from mailsrv.store.queries import Row, Txn, clean, marks, rowsTxn, timeText
+from mailsrv.store.queries.recipients import addressKey
+
+PART = 1 << 20  # octets in messages.data, and in each row of message_parts
+MAX_SUBJECT = 1000  # characters
+MAX_BODY = 65_536
+
+_LISTED = (
+    "id", "received_at", "sender", "size", "protocol", "peer", "helo", "parameters", "sha256",
+    "date", "msg_id", "subject",
+)  # fmt: skip
+_COLUMNS = (*_LISTED, "trace", "body")
+_INSERT = f"INSERT INTO messages ({', '.join(_COLUMNS)}, data) VALUES ({marks(15)})"
+_INSERT_PART = "INSERT INTO message_parts (message_id, seq, data) VALUES (?, ?, ?)"
+_LIST = "SELECT DISTINCT {columns} FROM {tables} WHERE {where} ORDER BY m.id DESC LIMIT ?"
+_RECIPIENTS = "recipients r JOIN messages m ON m.id = r.message_id"
+
+
+def insertMessagesTxn(txn: Txn, messages: Sequence[Message]) -> None:
+    """Write messages and their parts; content over 1 MiB is read piece by piece."""
+    txn.executemany(_INSERT, map(_row, messages))
+    for message in messages:
+        if message.content.size > PART:
+            for seq, piece in enumerate(message.content.pieces(PART, PART), 1):
+                txn.execute(_INSERT_PART, (message.id, seq, piece))
+
+
+def _row(message: Message) -> tuple[Any, ...]:
+    content, summary = message.content, message.summary
+    return (
+        message.id,
+        timeText(message.receivedAt),
+        clean(message.sender),
+        content.size,
+        clean(message.protocol),
+        clean(message.peer),
+        clean(message.helo),
+        clean(message.parameters),
+        content.sha256,
+        None if summary.date is None else timeText(summary.date),
+        _cleanOrNone(summary.messageId),
+        _cleanOrNone(summary.subject, MAX_SUBJECT),
+        message.trace.decode("utf-8", "replace"),
+        _cleanOrNone(summary.body, MAX_BODY),
+        content.head(PART),
+    )
+
+
+def _cleanOrNone(text: str | None, limit: int | None = None) -> str | None:
+    return None if text is None else clean(text)[:limit]
+
+
+def findIdsTxn(txn: Txn, ids: Collection[str], locking: str = "") -> set[str]:
+    """Those of `ids` that are stored; `locking` is the dialect's clause for a locking read."""
+    txn.execute(f"SELECT id FROM messages WHERE id IN ({marks(len(ids))}){locking}", tuple(ids))  # noqa: S608
+    return {row[0] for row in txn.fetchall()}
+
+
+def deleteMessagesTxn(txn: Txn, ids: Collection[str]) -> int:
+    """Remove messages with their parts, recipients and queue rows; how many there were."""
+    txn.executemany("DELETE FROM messages WHERE id = ?", [(id,) for id in ids])
+    return txn.rowcount
+
+
+def listMessagesTxn(
+    txn: Txn,
+    to: str | None = None,
+    sender: str | None = None,
+    since: datetime | None = None,
+    before: str | None = None,
+    limit: int = 100,
+) -> list[Row]:
+    """The newest messages first, without trace, body and content.
+
+    `to`: a recipient's address, or the address of the user whose mailbox holds it. `sender`: the
+    reverse-path. `since`: aware, UTC. `before`: the last id of the page before.
+    """
+    conditions: list[tuple[str, Any]] = []
+    if sender is not None:
+        conditions.append(("lower(m.sender) = lower(?)", sender))
+    if since is not None:
+        conditions.append(("m.received_at >= ?", timeText(since)))
+    if before is not None:
+        conditions.append(("m.id < ?", before))
+    if to is None:
+        return _listTxn(txn, "messages m", conditions, limit)
+    # Two walks down an index each, so that a page costs a page however large the mailbox is.
+    key = addressKey(to)
+    named = _listTxn(txn, _RECIPIENTS, [*conditions, ("r.address_key = ?", key)], limit)
+    txn.execute("SELECT id FROM users WHERE address_key = ?", (key,))
+    user = txn.fetchone()
+    if user is None:
+        return named
+    held = _listTxn(txn, _RECIPIENTS, [*conditions, ("r.user_id = ?", user[0])], limit)
+    both = {row["id"]: row for row in (*named, *held)}
+    return sorted(both.values(), key=lambda row: str(row["id"]), reverse=True)[:limit]
+
+
+def _listTxn(txn: Txn, tables: str, conditions: list[tuple[str, Any]], limit: int) -> list[Row]:
+    columns = ", ".join(f"m.{name}" for name in _LISTED)
+    where = " AND ".join(condition for condition, _ in conditions) or "1 = 1"
+    sql = _LIST.format(columns=columns, tables=tables, where=where)
+    txn.execute(sql, (*(value for _, value in conditions), limit))
+    return rowsTxn(txn)
+
+
+def messageTxn(txn: Txn, messageId: str) -> Row | None:
+    """One message, all columns but `data`; None where there is none."""
+    txn.execute(f"SELECT {', '.join(_COLUMNS)} FROM messages WHERE id = ?", (messageId,))  # noqa: S608
+    rows = rowsTxn(txn)
+    return rows[0] if rows else None
+
+
+def contentTxn(txn: Txn, messageId: str) -> Iterator[bytes]:
+    """The exact octets of a message, at most 1 MiB at a time; nothing where there is none.
+
+    To be read to its end within the transaction.
+    """
+    txn.execute("SELECT size, data FROM messages WHERE id = ?", (messageId,))
+    row = txn.fetchone()
+    if row is None:
+        return
+    size, data = row
+    yield data
+    for seq in range(1, -(-size // PART)):
+        txn.execute(
+            "SELECT data FROM message_parts WHERE message_id = ? AND seq = ?", (messageId, seq)
+        )
+        yield txn.fetchone()[0]

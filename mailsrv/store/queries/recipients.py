@@ -1,0 +1,44 @@
+"""The table `recipients`: who has which message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from mailsrv.smtp.address import foldCase, parseMailbox
+from mailsrv.smtp.message import Message
+from mailsrv.store.queries import Row, Txn, clean, rowsTxn
+
+_INSERT = (
+    "INSERT INTO recipients (message_id, seq, user_id, address, address_key, parameters)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
+)
+
+
+def addressKey(address: str) -> str:
+    """What an address is looked up by: A-Z folded, the domain as A-label."""
+    mailbox = parseMailbox(address)
+    return foldCase(address) if mailbox is None else mailbox.key
+
+
+def insertRecipientsTxn(txn: Txn, messages: Iterable[Message]) -> None:
+    """Write the recipients of messages just written."""
+    txn.executemany(_INSERT, _rows(messages))
+
+
+def _rows(messages: Iterable[Message]) -> Iterator[tuple[Any, ...]]:
+    for message in messages:
+        for seq, recipient in enumerate(message.recipients, 1):
+            address = clean(recipient.address)
+            key = addressKey(address)
+            parameters = clean(recipient.parameters)
+            yield message.id, seq, recipient.userId, address, key, parameters
+
+
+def recipientsTxn(txn: Txn, messageId: str) -> list[Row]:
+    """The recipients of a message in the order of RCPT: address, user_id, parameters."""
+    txn.execute(
+        "SELECT address, user_id, parameters FROM recipients WHERE message_id = ? ORDER BY seq",
+        (messageId,),
+    )
+    return rowsTxn(txn)

@@ -1,0 +1,162 @@
+"""The store in SQL tables: a message is stored when its transaction is committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from mailsrv.interfaces import IMessageStore
+from mailsrv.smtp.errors import CannotStore, OutOfRoom, StoreError, Unavailable
+from mailsrv.smtp.message import Message
+from mailsrv.store.dialect import Fault
+from mailsrv.store.groupcommit import Abandoned, Batch, GroupCommit
+from mailsrv.store.pool import ConnectionPool, OutcomeUnknown
+from mailsrv.store.queries import Txn
+from mailsrv.store.queries.messages import deleteMessagesTxn, findIdsTxn, insertMessagesTxn
+from mailsrv.store.queries.queue import insertQueueTxn
+from mailsrv.store.queries.recipients import insertRecipientsTxn
+
+FIRST_PAUSE = 0.05  # seconds before a batch is tried again, doubled each time
+LAST_PAUSE = 1.0
+
+MessageBatch = Batch[Message, str]
+Results = list[str | Exception]
+WriteTxn = Callable[[Txn, MessageBatch], None]
+
+_ANSWERS: dict[Fault, type[StoreError]] = {
+    Fault.UNAVAILABLE: Unavailable,
+    Fault.TABLES: Unavailable,
+    Fault.FULL: OutOfRoom,
+}
+_LOST = {Fault.UNAVAILABLE, Fault.DUPLICATE}  # no answers while an outcome is unknown
+
+
+@implementer(IMessageStore)
+class SqlStore:
+    """Writes messages, their recipients and their queue rows, many to a transaction.
+
+    Owns each message's content from `store` on, and closes it once. What the database fails
+    with becomes an answer here, by its dialect's table of faults; nothing is ever answered as
+    stored that is not. The pool is its own, and closed with it.
+    """
+
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        clock: IReactorTime,
+        timeout: float = 30.0,
+        log: Logger | None = None,
+    ) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._timeout = timeout
+        self._log = log or Logger()
+        self._trouble: Fault | None = None
+        self._group: GroupCommit[Message, str] = GroupCommit(
+            lambda batch: Deferred.fromCoroutine(self._write(batch, _insertTxn)),
+            clock,
+            release=self._release,
+            slots=min(pool.threads, 2),
+        )
+
+    def store(self, message: Message) -> Deferred[str]:
+        deadline = self._clock.seconds() + self._timeout
+        return self._group.add(message, message.content.size, deadline)
+
+    def close(self, limit: float = 10.0) -> Deferred[None]:
+        """Answer all that was given to `store`, within `limit` seconds, and close the pool."""
+        return self._group.close(limit).addCallback(lambda _: self._pool.close())
+
+    def _release(self, message: Message) -> None:
+        try:
+            message.content.close()
+        except Exception:
+            self._log.failure("The content of {id} could not be closed", id=message.id)
+
+    async def _write(self, batch: MessageBatch, write: WriteTxn) -> Results:
+        """Commit a batch, however often that takes; one result a message."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                await self._pool.runInteraction(write, batch)
+            except (Abandoned, StoreError) as error:
+                return _all(batch, error)
+            except OutcomeUnknown as error:
+                write, fault = self._insertMissingTxn, Fault.TRANSIENT
+                self._noteTrouble(Fault.UNAVAILABLE, error)
+            except Exception as error:
+                fault = self._pool.dialect.classify(error)
+                self._noteTrouble(fault, error)
+                if write == self._insertMissingTxn and fault in _LOST:
+                    fault = Fault.TRANSIENT
+                if fault in _ANSWERS:
+                    return _all(batch, _ANSWERS[fault]("the database has failed"))
+                if fault is not Fault.TRANSIENT:
+                    return await self._writeApart(batch, write, error)
+            else:
+                self._noteSuccess()
+                return [message.id for message in batch.items]
+            if self._clock.seconds() + pause >= batch.deadline:
+                return _all(batch, Unavailable("the database has not recovered in time"))
+            await deferLater(self._clock, pause)
+            pause = min(2 * pause, LAST_PAUSE)
+
+    async def _writeApart(self, batch: MessageBatch, write: WriteTxn, error: Exception) -> Results:
+        """Halve until a message that cannot be stored is alone."""
+        if len(batch.entries) == 1:
+            message = batch.items[0]
+            self._log.error(
+                "Message {id} from {sender!r} cannot be stored: {error}",
+                id=message.id, sender=message.sender, error=error,
+            )  # fmt: skip
+            return [CannotStore(str(error))]
+        results: Results = []
+        for half in batch.halves():
+            results += await self._write(half, write)
+        return results
+
+    def _insertMissingTxn(self, txn: Txn, batch: MessageBatch) -> None:
+        """Write what a COMMIT without an answer has not left there."""
+        ids = [message.id for message in batch.items]
+        stored = findIdsTxn(txn, ids, self._pool.dialect.lockingRead)
+        _insertTxn(txn, batch, stored)
+
+    def _noteTrouble(self, fault: Fault, error: BaseException) -> None:
+        """Log what keeps mail from being stored, once until it changes."""
+        if fault is self._trouble or fault not in _ANSWERS:
+            return
+        self._trouble = fault
+        where = self._pool.dialect.describe()
+        if fault is Fault.TABLES:
+            self._log.critical(
+                "The tables of {where} are missing or wrong, no mail is accepted;"
+                " run: smtpstore init ({error})",
+                where=where, error=error,
+            )  # fmt: skip
+        else:
+            self._log.error("{where} takes no mail: {error}", where=where, error=error)
+
+    def _noteSuccess(self) -> None:
+        if self._trouble is not None:
+            self._trouble = None
+            self._log.info("{where} takes mail again", where=self._pool.dialect.describe())
+
+
+def _all(batch: MessageBatch, error: Exception) -> Results:
+    return [error for _ in batch.entries]
+
+
+def _insertTxn(txn: Txn, batch: MessageBatch, stored: Any = frozenset()) -> None:
+    messages = [message for message in batch.items if message.id not in stored]
+    insertMessagesTxn(txn, messages)
+    insertRecipientsTxn(txn, messages)
+    insertQueueTxn(txn, messages)
+    withdrawn = batch.mark()
+    if withdrawn:
+        deleteMessagesTxn(txn, [message.id for message in withdrawn])
