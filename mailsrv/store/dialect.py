@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,11 +75,9 @@ class Dialect:
         """The fault behind what the driver raised."""
         raise NotImplementedError
 
-    @contextmanager
-    def lockedForUpgrade(self, connection: Connection) -> Iterator[Txn]:
+    def lockedForUpgrade(self, connection: Connection) -> AbstractContextManager[Txn]:
         """A transaction in which nobody else upgrades the tables; committed at the end."""
         raise NotImplementedError
-        yield
 
 
 _SQLITE_FAULTS = {

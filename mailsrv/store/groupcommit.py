@@ -8,12 +8,12 @@ is slow.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from threading import Lock
 from typing import Generic, TypeVar
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -141,7 +141,7 @@ class GroupCommit(Generic[Item, Result]):
         self,
         commit: Callable[[Batch[Item, Result]], Deferred[list[Result | Exception] | None]],
         clock: IReactorTime,
-        release: Callable[[Item], None] = lambda item: None,
+        release: Callable[[Item], None] = lambda _: None,
         maxItems: int = 256,
         maxCost: int = 2 * MIB,
         large: int = MIB,
@@ -179,7 +179,7 @@ class GroupCommit(Generic[Item, Result]):
         if self.waiting >= self._maxWaiting or self.waitingCost + cost > self._maxWaitingCost:
             return self._refuse(item, OutOfRoom("too many messages wait for the database"))
         entry: Entry[Item, Result] = Entry(item, cost, deadline)
-        entry.deferred = Deferred(lambda _: self._withdraw(entry))
+        entry.deferred = Deferred(lambda _: self._cancelled(entry))
         self.waiting += 1
         self.waitingCost += cost
         (self._largeLane if cost > self._large else self._smallLane).waiting.append(entry)
@@ -210,9 +210,9 @@ class GroupCommit(Generic[Item, Result]):
             self._timer = None
 
     def _checkDrained(self) -> None:
-        if self._drained is not None and not self._drained.called:
-            if not self.waiting and not any(lane.running for lane in self._turns):
-                self._drained.callback(None)
+        isBusy = self.waiting or any(lane.running for lane in self._turns)
+        if self._drained is not None and not self._drained.called and not isBusy:
+            self._drained.callback(None)
 
     # Batches
 
@@ -259,6 +259,9 @@ class GroupCommit(Generic[Item, Result]):
 
     # Withdrawal
 
+    def _cancelled(self, entry: Entry[Item, Result]) -> None:
+        self._withdraw(entry)
+
     def _withdraw(self, entry: Entry[Item, Result], isFinal: bool = False) -> bool:
         """Whether `entry` was taken back; if `isFinal`, even one that is committing."""
         with self._lock:
@@ -291,9 +294,7 @@ class GroupCommit(Generic[Item, Result]):
     def _expire(self, everything: bool = False) -> None:
         """Withdraw what is due, and wake again when the next is."""
         now = self._clock.seconds()
-        entries = [
-            e for lane in self._turns for e in lane.entries() if e.state is not State.WITHDRAWN
-        ]
+        entries = [entry for lane in self._turns for entry in lane.entries()]
         for entry in entries:
             if (everything or self._limit(entry) <= now) and self._withdraw(entry, isFinal=True):
                 entry.deferred.errback(Unavailable("the database has not answered in time"))

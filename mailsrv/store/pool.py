@@ -20,6 +20,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class _DaemonThread(threading.Thread):
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        super().__init__(*args, **kw, daemon=True)
+
+
 class OutcomeUnknown(Exception):
     """The connection was lost in COMMIT: nobody here knows whether it happened."""
 
@@ -45,7 +50,7 @@ class ConnectionPool(adbapi.ConnectionPool):
         self._idle: list[Deferred[None]] = []
         self.threadpool.name = name
         # A thread that hangs in the driver must not keep the process from ending.
-        self.threadpool.threadFactory = partial(threading.Thread, daemon=True)
+        self.threadpool.threadFactory = _DaemonThread
 
     # In the reactor
 
@@ -78,7 +83,7 @@ class ConnectionPool(adbapi.ConnectionPool):
 
     def _done(self, result: T | Failure, answer: Deferred[T]) -> None:
         self.outstanding -= 1
-        answer.callback(result)  # type: ignore[arg-type]
+        answer.callback(result)
         if not self.outstanding:
             idle, self._idle = self._idle, []
             for waiting in idle:

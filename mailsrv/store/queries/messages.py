@@ -19,7 +19,7 @@ _LISTED = (
     "date", "msg_id", "subject",
 )  # fmt: skip
 _COLUMNS = (*_LISTED, "trace", "body")
-_INSERT = f"INSERT INTO messages ({', '.join(_COLUMNS)}, data) VALUES ({marks(15)})"
+_INSERT = f"INSERT INTO messages ({', '.join(_COLUMNS)}, data) VALUES ({marks(15)})"  # noqa: S608
 _INSERT_PART = "INSERT INTO message_parts (message_id, seq, data) VALUES (?, ?, ?)"
 _LIST = "SELECT DISTINCT {columns} FROM {tables} WHERE {where} ORDER BY m.id DESC LIMIT ?"
 _RECIPIENTS = "recipients r JOIN messages m ON m.id = r.message_id"
