@@ -1,0 +1,64 @@
+"""Text out of octets: transfer encodings (RFC 2045 §6) and charsets."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from encodings import normalize_encoding
+from encodings.aliases import aliases
+
+
+def fromBase64(octets: bytes) -> bytes:
+    """Decode base64, what is not of its alphabet passed over, the end possibly missing."""
+    try:
+        return binascii.a2b_base64(octets + b"==")
+    except binascii.Error:  # one character too many, which alone says nothing
+        kept = re.sub(rb"[^A-Za-z0-9+/]+", b"", octets)
+        return binascii.a2b_base64(kept[: len(kept) // 4 * 4])
+
+
+def fromUuencode(octets: bytes) -> bytes:
+    """Decode the first file in `octets`; as they are where there is none."""
+    start = re.search(rb"^begin .*\n", octets, re.MULTILINE)
+    if start is None:
+        return octets
+    decoded = []
+    with suppress(binascii.Error):  # what follows is no uuencode, `end` for one
+        for line in octets[start.end() :].split(b"\n"):
+            decoded.append(binascii.a2b_uu(line))
+    return b"".join(decoded)
+
+
+TRANSFER_DECODERS: Mapping[bytes, Callable[[bytes], bytes]] = {
+    b"base64": fromBase64,
+    b"quotedprintable": binascii.a2b_qp,
+    b"xuuencode": fromUuencode,
+    b"uuencode": fromUuencode,
+    b"xuue": fromUuencode,
+}
+
+# Only charsets named here are looked up: Python would try to import a module for any other name
+# and remember it for ever. Of those it has, punycode and idna are quadratic.
+_CODECS = frozenset(aliases.values()) - {"ascii"} | {"cp874", "koi8_t", "koi8_u", "utf_8_sig"}
+# What is labelled with the left is in practice the wider right. ASCII is left to the guess.
+_WIDER = {"shift_jis": "cp932", "euc_kr": "cp949", "gb2312": "gb18030", "gbk": "gb18030"}
+_WIDER |= {"windows_874": "cp874", "x_sjis": "cp932", "iso_8859_8_i": "iso8859_8"}
+
+
+def decode(octets: bytes, charset: str = "") -> str:
+    """The text in `octets`; of an unknown charset (or none) UTF-8 where it is valid, else Latin-1.
+
+    What the charset cannot decode is replaced.
+    """
+    codec = normalize_encoding(charset[:40]).lower()
+    codec = aliases.get(codec, codec)
+    codec = _WIDER.get(codec, codec)
+    if codec in _CODECS:
+        with suppress(LookupError, ValueError):
+            # UTF-7 can name halves of surrogate pairs, which no database takes.
+            return octets.decode(codec, "replace").encode("utf-8", "replace").decode()
+    with suppress(UnicodeDecodeError):
+        return octets.decode()
+    return octets.decode("latin-1")
