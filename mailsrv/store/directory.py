@@ -1,0 +1,218 @@
+"""Who may receive: the tables asked through a pool, or nobody asked at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NoReturn, TypeVar
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mailsrv.interfaces import IDirectory, MaybeDeferredReply, Resolution
+from mailsrv.smtp import reply as r
+from mailsrv.smtp.address import Mailbox
+from mailsrv.smtp.errors import Unavailable
+from mailsrv.smtp.reply import Reply, reply
+from mailsrv.store.pool import ConnectionPool
+from mailsrv.store.queries import Txn
+from mailsrv.store.queries.aliases import aliasesByKeyTxn
+from mailsrv.store.queries.groups import groupsByKeyTxn
+from mailsrv.store.queries.users import usersByKeyTxn
+from mailsrv.store.routing import Entry, Routing, Walk
+
+CANNOT_EXPAND = reply(252, "2.5.0", "Cannot expand the list, but will take mail for it")
+_MAX_KEYS = 5000  # in one statement; SQLite takes 32,766 parameters
+
+_T = TypeVar("_T")
+_START: Any = None  # what a generator is sent first
+_NEVER = (0.0, None)
+
+
+def _tooLate(_: object, timeout: float) -> NoReturn:
+    raise Unavailable(f"no answer within {timeout:g} seconds")
+
+
+@implementer(IDirectory)
+class SinkDirectory:
+    """No local domain: everybody receives, and nobody is looked up.
+
+    VRFY and EXPN are answered 252: 250 would claim that somebody verified the address, 550 that
+    mail for it is refused, and neither is true of a sink (§3.5.3).
+    """
+
+    def resolve(self, forwardPath: Mailbox) -> Resolution:
+        """Accepted, stored with no mailbox."""
+        return Resolution(r.RECIPIENT_OK)
+
+    def verify(self, string: str) -> Reply:
+        """252: mail would be taken."""
+        return r.CANNOT_VERIFY
+
+    def expand(self, string: str) -> Reply:
+        """252: mail would be taken."""
+        return CANNOT_EXPAND
+
+
+@implementer(IDirectory)
+class SqlDirectory:
+    """The users, aliases and groups of the database, seen through a short memory.
+
+    What it remembers is at most `maxAge` seconds old and `maxEntries` addresses wide, unknown
+    ones included. An answer that is not there within `timeout` seconds, or that the database
+    fails to give, is Unavailable: never a word about the address. It owns no pool.
+    """
+
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        domains: Sequence[str],
+        clock: IReactorTime,
+        timeout: float = 30.0,
+        maxAge: float = 5.0,
+        maxEntries: int = 10_000,
+    ) -> None:
+        self._routing = Routing(domains)
+        self._clock = clock
+        self._timeout = timeout
+        self._memory = _Memory(clock, maxAge, maxEntries)
+        self._lookUps = _LookUps(pool, self._memory)
+
+    def resolve(self, forwardPath: Mailbox) -> Resolution | Deferred[Resolution]:
+        """What RCPT comes to; fails with Unavailable."""
+        return self._walk(self._routing.resolve(forwardPath))
+
+    def verify(self, string: str) -> MaybeDeferredReply:
+        """The reply to VRFY (§3.5); fails with Unavailable."""
+        return self._walk(self._routing.verify(string))
+
+    def expand(self, string: str) -> MaybeDeferredReply:
+        """The reply to EXPN (§3.5); fails with Unavailable."""
+        return self._walk(self._routing.expand(string))
+
+    def _walk(self, walk: Walk[_T]) -> _T | Deferred[_T]:
+        answer = self._step(walk, _START)
+        if isinstance(answer, Deferred):
+            answer.addTimeout(self._timeout, self._clock, _tooLate)
+        return answer
+
+    def _step(self, walk: Walk[_T], found: Mapping[str, Entry]) -> _T | Deferred[_T]:
+        """Go on for as long as the memory knows, then wait for the database."""
+        try:
+            while True:
+                keys = walk.send(found)
+                found = self._memory.recall(keys)
+                missing = [key for key in keys if key not in found]
+                if missing:
+                    asked = self._lookUps.ask(missing)
+                    return asked.addCallback(partial(self._goOn, walk, found))
+        except StopIteration as done:
+            answer: _T = done.value
+            return answer
+
+    def _goOn(
+        self, walk: Walk[_T], known: Mapping[str, Entry], found: Mapping[str, Entry]
+    ) -> _T | Deferred[_T]:
+        return self._step(walk, {**known, **found})
+
+
+def lookUpTxn(txn: Txn, keys: Sequence[str]) -> dict[str, Entry]:
+    """What users, aliases and groups hold for the keys; an entry for each, known or not."""
+    found: dict[str, Entry] = {}
+    for start in range(0, len(keys), _MAX_KEYS):
+        some = keys[start : start + _MAX_KEYS]
+        users = usersByKeyTxn(txn, some)
+        aliases = aliasesByKeyTxn(txn, some)
+        groups = groupsByKeyTxn(txn, some)
+        for key in some:
+            found[key] = Entry(users.get(key), aliases.get(key), groups.get(key))
+    return found
+
+
+class _LookUps:
+    """One query at a time; what comes meanwhile shares the next one."""
+
+    _log = Logger()
+
+    def __init__(self, pool: ConnectionPool, memory: _Memory) -> None:
+        self._pool = pool
+        self._memory = memory
+        self._isAsking = False
+        self._waiting: list[tuple[Sequence[str], Deferred[Mapping[str, Entry]]]] = []
+
+    def ask(self, keys: Sequence[str]) -> Deferred[Mapping[str, Entry]]:
+        """What the tables hold for these keys, among others; fails with Unavailable."""
+        answer: Deferred[Mapping[str, Entry]] = Deferred()
+        self._waiting.append((keys, answer))
+        if not self._isAsking:
+            self._askNext()
+        return answer
+
+    def _askNext(self) -> None:
+        # Who has given up is called already: no question is asked for nobody.
+        waiting = [(keys, answer) for keys, answer in self._waiting if not answer.called]
+        self._waiting = []
+        self._isAsking = bool(waiting)
+        if not waiting:
+            return
+        keys = list(dict.fromkeys(key for keys, _ in waiting for key in keys))
+        began = self._memory.now()
+        asked = maybeDeferred(self._pool.runInteraction, lookUpTxn, keys)
+        asked.addCallback(partial(self._remember, began))
+        asked.addErrback(self._failed)
+        asked.addCallback(self._tell, [answer for _, answer in waiting])
+
+    def _remember(self, began: float, found: dict[str, Entry]) -> dict[str, Entry]:
+        self._memory.keep(began, found)
+        return found
+
+    def _failed(self, failure: Failure) -> Unavailable:
+        error = f"{type(failure.value).__name__}: {failure.getErrorMessage()}"
+        self._log.warn("the directory cannot be asked: {error}", error=" ".join(error.split()))
+        return Unavailable("the directory cannot be asked")
+
+    def _tell(
+        self,
+        result: dict[str, Entry] | Unavailable,
+        answers: Iterable[Deferred[Mapping[str, Entry]]],
+    ) -> None:
+        for answer in answers:
+            if isinstance(result, Unavailable):
+                answer.errback(Unavailable(*result.args))
+            else:
+                answer.callback(result)
+        self._askNext()
+
+
+class _Memory:
+    """What was found lately, and when it was asked for; the oldest is forgotten first."""
+
+    def __init__(self, clock: IReactorTime, maxAge: float, maxEntries: int) -> None:
+        self._clock = clock
+        self._maxAge = maxAge
+        self._maxEntries = maxEntries
+        self._entries: dict[str, tuple[float, Entry | None]] = {}
+
+    def now(self) -> float:
+        return self._clock.seconds()
+
+    def recall(self, keys: Iterable[str]) -> dict[str, Entry]:
+        """What is known and fresh of these keys; a clock set back makes all of it stale."""
+        now = self.now()
+        known = {}
+        for key in keys:
+            asked, entry = self._entries.get(key, _NEVER)
+            if entry is not None and 0 <= now - asked < self._maxAge:
+                known[key] = entry
+        return known
+
+    def keep(self, asked: float, found: Mapping[str, Entry]) -> None:
+        """Remember what was found by a look-up that began at `asked`."""
+        for key, entry in found.items():
+            self._entries.pop(key, None)  # to the end: the order is that of age
+            self._entries[key] = (asked, entry)
+        while len(self._entries) > self._maxEntries:
+            del self._entries[next(iter(self._entries))]
