@@ -40,7 +40,7 @@ class Allowance:
         """Hold `octets` more; raises OutOfRoom, and holds none of them, over the limit."""
         held = self.held + octets
         if held > self.limit:
-            raise OutOfRoom(f"the spools hold {self.held} of {self.limit} octets")
+            raise OutOfRoom(f"{self.held} of {self.limit} octets are held, {octets} more asked")
         self._held = held
 
     def giveBack(self, octets: int) -> None:
@@ -105,12 +105,10 @@ class Spool:
             raise OutOfRoom("the spool is closed")
         try:
             self._hold(octets)
-        except OutOfRoom:
+        except (OutOfRoom, OSError) as error:
             self.close()
-            raise
-        except OSError as error:
-            self.close()
-            raise OutOfRoom(f"the spool cannot be written: {error}") from error
+            # Without its traceback, whose frames would hold the file as long as the error lives.
+            raise OutOfRoom(f"no room in the spool: {error}") from error.with_traceback(None)
         self._size += len(octets)
         self._digest.update(octets)
 
