@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 
 from twisted.python import usage
 
@@ -46,11 +45,6 @@ class Options(usage.Options):
         self.settings, values = readSettings(self.given, os.environ)
         self.update(values)
 
-    def opt_version(self) -> None:
-        """Display the version and exit."""
-        print(f"smtpstore {version('smtpstore')} (Twisted {version('Twisted')})")
-        raise SystemExit(0)
-
     def getUsage(self, width: int | None = None) -> str:
         """The table as text, group by group."""
         width = width or int(os.environ.get("COLUMNS", "80"))
@@ -61,9 +55,7 @@ class Options(usage.Options):
                 if option.group == group:
                     lines += _helpLines(option, width)
             lines.append("")
-        return "\n".join(
-            [*lines, "  --help, --version", "", "An option with + may be said several times.", ""]
-        )
+        return "\n".join([*lines, "An option with + may be said several times.", ""])
 
 
 def _helpLines(option: Option, width: int) -> list[str]:

@@ -1,0 +1,257 @@
+"""The service: what `twistd smtpstore` binds, opens, starts and stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import chdir
+from typing import Any
+
+from twisted.application.service import IService, Service
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+
+from mailsrv.extensions.standard import standardExtensions
+from mailsrv.extract import MAX_HEAD, PLAIN_SIZE, extract, extractPlain
+from mailsrv.interfaces import IDirectory, IPolicy
+from mailsrv.observers import LogObserver
+from mailsrv.options import Options
+from mailsrv.policies.relay import RelayPolicy
+from mailsrv.process import (
+    StartError,
+    listen,
+    openDatabase,
+    raiseFileLimit,
+    runAs,
+    tryDirectory,
+    useMonotonicClock,
+)
+from mailsrv.server.factory import SmtpServerFactory
+from mailsrv.server.site import Extractor
+from mailsrv.server.spool import SpoolBudget
+from mailsrv.settings import Settings
+from mailsrv.smtp.message import Content, Summary
+from mailsrv.store.dialect import parseUrl
+from mailsrv.store.directory import SinkDirectory, SqlDirectory
+from mailsrv.store.pool import ConnectionPool
+from mailsrv.store.sqlstore import SqlStore
+
+__all__ = ["MailService", "Options", "makeService"]
+
+STOP_SESSIONS = 8.0  # seconds that sessions have for their pending answers
+STOP_STORE = 7.0  # then the store to say what became of the rest
+STOP_POOLS = 2.0  # then the connections to close
+STOP_AT_ALL = 19.5  # then the process ends, whatever hangs
+
+COMMIT_THREADS = 2
+LOOK_UP_THREADS = 2
+EXTRACT_THREADS = 2
+
+_log = Logger(namespace="smtpstore")
+
+
+def makeService(options: Options) -> IService:
+    """Open the database, bind every port, and return what serves them once it is started.
+
+    Whatever does not work ends the process here, in one line on standard error. twistd is still
+    what it was started as: ports are bound with the rights of root, the database is opened with
+    those of `--uid`; and it has not forked yet, so no thread is started.
+    """
+    from twisted.internet import reactor
+
+    twistd: Mapping[str, Any] = options.parent or {}
+    try:
+        if twistd.get("chroot"):
+            raise StartError("twistd --chroot is not supported; run it as a user, with --uid")
+        # Only later does twistd change there itself.
+        with chdir(twistd.get("rundir") or "."):
+            useMonotonicClock(reactor)
+            service = MailService(options.settings, reactor, isAlone=True)
+            runAs(twistd.get("uid"), twistd.get("gid"), service.prepare)
+            service.bind()
+    except (StartError, OSError) as error:
+        raise SystemExit(f"smtpstore: {error}") from None
+    return service
+
+
+class MailService(Service):
+    """One SMTP server on one database: its ports, its pools, their order of start and stop.
+
+    `prepare` and `bind` come before the start, and raise StartError. `isAlone`: the process is
+    nobody else's, so that what hangs when it stops may be ended by force.
+    """
+
+    name = "smtpstore"
+
+    def __init__(self, settings: Settings, reactor: Any, isAlone: bool = False) -> None:
+        self.settings = settings
+        self._reactor = reactor
+        self._isAlone = isAlone
+        self._warnings: list[str] = []
+        self._dialect = parseUrl(settings.db)
+        self._commits = ConnectionPool(self._dialect, reactor, COMMIT_THREADS, "commit")
+        self._lookUps = ConnectionPool(self._dialect, reactor, LOOK_UP_THREADS, "look-up")
+        self._extracts = ThreadPool(0, EXTRACT_THREADS, "extract")
+        self._store = SqlStore(self._commits, reactor, settings.dbTimeout)
+        self.factory = SmtpServerFactory(
+            self._store,
+            self._directory(),
+            reactor,
+            hostname=settings.hostname,
+            limits=settings.limits,
+            extensions=standardExtensions(
+                allowVrfy=settings.allowVrfy, allowExpn=settings.allowExpn
+            ),
+            policies=self._policies(),
+            observers=[LogObserver()],
+            budget=SpoolBudget(settings.spoolMemory, settings.spoolDisk),
+            spoolDirectory=settings.spool,
+            extract=extractorIn(self._extracts, reactor),
+            maxConnections=settings.maxConnections,
+            maxConnectionsPerClient=settings.maxConnectionsPerClient,
+            allowVrfy=settings.allowVrfy,
+            allowExpn=settings.allowExpn,
+        )
+        self.ports: list[IListeningPort] = []
+
+    def _directory(self) -> IDirectory:
+        domains = self.settings.domains
+        if not domains:
+            return SinkDirectory()
+        return SqlDirectory(self._lookUps, domains, self._reactor, self.settings.dbTimeout)
+
+    def _policies(self) -> list[IPolicy]:
+        domains = self.settings.domains
+        return [RelayPolicy(domains, self.settings.relayClients)] if domains else []
+
+    # Before the start
+
+    def prepare(self) -> None:
+        """Make or upgrade the tables, and try the place for large messages."""
+        openDatabase(self._dialect)
+        if self.settings.spool is not None:
+            tryDirectory(self.settings.spool)
+
+    def bind(self) -> None:
+        """Listen on every endpoint; nobody is answered before the start."""
+        # A connection may have a spool's file beside its socket.
+        warning = raiseFileLimit(2 * self.settings.maxConnections + 100)
+        if warning:
+            self._warnings.append(warning)
+        for endpoint in self.settings.endpoints:
+            self.ports.append(listen(self._reactor, endpoint, self.factory))
+
+    # Start
+
+    def startService(self) -> None:
+        super().startService()
+        self._extracts.start()
+        for warning in self._warnings:
+            _log.warn("{warning}", warning=warning)
+        for port in self.ports:
+            _log.info("SMTP listens on {address}", address=showAddress(port.getHost()))
+        _log.info("Mail goes to {database}", database=self._dialect.describe())
+        if self.settings.domains:
+            _log.info(
+                "Local domains: {domains}; add a user with: smtpstore user add ADDRESS",
+                domains=", ".join(self.settings.domains),
+            )
+        else:
+            _log.info("No --domain is given: every recipient is accepted and stored (a sink)")
+            self._showHint()
+
+    def _showHint(self) -> None:
+        for port in self.ports:
+            address = port.getHost()
+            if not isinstance(address, UNIXAddress):
+                _log.info(
+                    "Try it: echo Hello | curl --crlf smtp://{address} --mail-from me@example.com"
+                    " --mail-rcpt you@example.com --upload-file -",
+                    address=showAddress(address),
+                )
+                return
+
+    # Stop
+
+    def stopService(self) -> Deferred[None]:
+        """End within 20 seconds, in this order: ports, sessions, what waits for its COMMIT, pools.
+
+        What has been received whole gets its true answer first; who is idle gets 421.
+        """
+        super().stopService()
+        if self._isAlone:
+            # An impatient second signal would only leave a traceback in the log.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            _endLater(STOP_AT_ALL)
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await gatherResults([maybeDeferred(port.stopListening) for port in self.ports])
+        gone = self.factory.shutdown()
+        await self._atMost(STOP_SESSIONS, gone)
+        # What is still not committed is withdrawn now, and its sessions get 421.
+        await self._atMost(STOP_STORE, self._store.close(STOP_STORE - STOP_POOLS))
+        await self._atMost(STOP_POOLS, self._lookUps.close(STOP_POOLS))
+        if self._extracts.started:
+            self._extracts.stop()
+        _log.info("Stopped")
+
+    def _atMost(self, seconds: float, done: Deferred[None]) -> Deferred[None]:
+        """Fires when `done` does, and at the latest in so many seconds; never fails."""
+        over: Deferred[None] = Deferred()
+        timer = self._reactor.callLater(seconds, over.callback, None)
+
+        def finished(_: object) -> None:
+            if timer.active():
+                timer.cancel()
+                over.callback(None)
+
+        done.addErrback(lambda failure: _log.failure("Error while stopping", failure))
+        done.addCallback(finished)
+        return over
+
+
+def extractorIn(pool: ThreadPool, reactor: Any) -> Extractor:
+    """An extractor: small plain messages on the spot, all others in a thread of `pool`."""
+
+    def extractOf(content: Content) -> Summary | Deferred[Summary]:
+        if content.size <= PLAIN_SIZE:
+            head = content.head(PLAIN_SIZE)
+            summary = extractPlain(head)
+            if summary is not None:
+                return summary
+        return deferToThreadPool(reactor, pool, lambda: extract(content.head(MAX_HEAD)))
+
+    return extractOf
+
+
+def showAddress(address: IAddress) -> str:
+    """The address as people write it: host:port, [host]:port or a path."""
+    if isinstance(address, UNIXAddress):
+        return os.fsdecode(address.name or b"a socket without a name")
+    host, port = getattr(address, "host", "?"), getattr(address, "port", "?")
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+
+def _endLater(seconds: float, end: Callable[[int], object] = os._exit) -> threading.Timer:
+    """End the process by force in so many seconds, if it is still there.
+
+    By a thread of its own, as a thread that hangs in a database's driver makes the reactor, or
+    the interpreter after it, wait for ever. What was not answered 250 by then is not promised.
+    """
+
+    def giveUp() -> None:
+        _log.critical("Something hangs and keeps the server from stopping: it is ended by force")
+        end(1)
+
+    timer = threading.Timer(seconds, giveUp)
+    timer.daemon = True
+    timer.start()
+    return timer
