@@ -114,10 +114,11 @@ class ISession(Interface):
     def refusal(verb: str) -> Reply | None:
         """None where `verb` is in sequence now, else the 503 that says what is missing."""
 
-    def expectContent(octets: int, isLast: bool) -> None:
+    def expectContent(octets: int, isLast: bool, refusal: Reply | None = None) -> None:
         """The next `octets` octets are content of the transaction (BDAT), State CHUNK.
 
-        The command has no reply of its own: it is answered when they have come."""
+        The command has no reply of its own: it is answered when they have come, with `refusal`
+        where there is one, which ends the transaction."""
 
     def drainContent(octets: int, answer: Reply) -> None:
         """Read over the next `octets` octets, then say `answer` in the State as it is now."""
@@ -127,6 +128,12 @@ class ISession(Interface):
 
     def authenticated(identity: str) -> None:
         """The client proved to be `identity`."""
+
+
+class ILogin(Interface):
+    """The avatar of who logged in, by twisted.cred."""
+
+    identity = Attribute("str: the address it may be known by, as in the directory.")
 
 
 class IServerExtension(Interface):

@@ -1,4 +1,4 @@
-"""8BITMIME: octets over 127 in the content (RFC 6152)."""
+"""8BITMIME and BINARYMIME: what the content is made of (RFC 6152, RFC 3030)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ class BodyServer(ServerExtension):
 
     keyword = "8BITMIME"
     mailParams = frozenset({"BODY"})
-    values = frozenset({"7BIT", "8BITMIME"})
 
     def atMail(self, transaction: ITransaction, params: Parameters) -> MaybeDeferredAnswer:
-        return None if (params["BODY"] or "").upper() in self.values else r.BAD_PARAMETER
+        value = (params["BODY"] or "").upper()
+        if value not in ("7BIT", "8BITMIME", "BINARYMIME"):
+            return r.BAD_PARAMETER
+        # Octets that are no lines cannot end with a dot (RFC 3030 §3).
+        transaction.needsChunks = value == "BINARYMIME"
+        return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from mailsrv.extensions.body import BodyServer
+from mailsrv.extensions.chunking import ChunkingServer
+from mailsrv.extensions.dsn import DsnServer
 from mailsrv.extensions.keywords import Keyword, LimitsKeyword
 from mailsrv.extensions.size import SizeServer
 from mailsrv.extensions.smtputf8 import SmtpUtf8Server
@@ -16,7 +18,10 @@ def standardExtensions(*, allowVrfy: bool = True, allowExpn: bool = True) -> lis
         SizeServer(),
         BodyServer(),
         SmtpUtf8Server(),
+        ChunkingServer(),
+        Keyword("BINARYMIME"),
         Keyword("ENHANCEDSTATUSCODES"),
+        DsnServer(),
         Keyword("HELP"),
         *([Keyword("VRFY")] if allowVrfy else []),
         *([Keyword("EXPN")] if allowExpn else []),

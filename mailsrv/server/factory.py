@@ -8,7 +8,12 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IOpenSSLServerConnectionCreator,
+    IReactorTime,
+)
 from twisted.internet.protocol import ServerFactory
 
 from mailsrv.extract import extract
@@ -39,10 +44,10 @@ def _extractHere(content: Content) -> Summary:
 class SmtpServerFactory(ServerFactory):
     """Makes SMTP sessions that land mail in `store` for recipients `directory` knows.
 
-    Usable with any endpoint. `hostname`: our own name, a domain. `extensions`: None for all
-    that need no configuration. `extract`: gives the Summary of a content, or a Deferred of it;
-    by default it is done on the spot. `maxConnections`: in all; `maxConnectionsPerClient`: 0 for
-    no limit. It counts connections over all its listeners (`forListener`).
+    Usable with any endpoint. `hostname`: our own name, a domain. `extract`: gives the Summary of a content, or a Deferred of it;
+    by default it is done on the spot. `tls`: what STARTTLS turns to. `maxConnections`: in all;
+    `maxConnectionsPerClient`: 0 for no limit. It counts connections over all its listeners
+    (`forListener`). Raises ValueError where two extensions claim the same word.
     """
 
     noisy = False
@@ -63,6 +68,7 @@ class SmtpServerFactory(ServerFactory):
         extract: Extractor = _extractHere,
         maxConnections: int = 1000,
         maxConnectionsPerClient: int = 0,
+        tls: IOpenSSLServerConnectionCreator | None = None,
         allowVrfy: bool = True,
         allowExpn: bool = True,
     ) -> None:
@@ -81,6 +87,7 @@ class SmtpServerFactory(ServerFactory):
             extract=extract,
             seconds=reactor.seconds,
             now=_now,
+            tls=tls,
             allowVrfy=allowVrfy,
             allowExpn=allowExpn,
         )
@@ -112,31 +119,38 @@ class SmtpServerFactory(ServerFactory):
 
     def openSession(self, protocol: SmtpProtocol, listener: Listener) -> Session:
         """A session for a client that has just connected; it counts until `release`."""
-        peer = getattr(protocol.transport.getPeer(), "host", "")
-        host = getattr(protocol.transport.getHost(), "host", "")
         self._protocols.add(protocol)
-        self._clients[peer] += 1
         if self._timer is None:
             self._timer = self._reactor.callLater(CHECK_TIME, self._checkTime)
-        return Session(self.site, listener, peer, _isLoopback(peer) and _isLoopback(host))
+        return Session(self.site, listener)
 
-    def refusal(self, session: Session) -> Reply | None:
-        """What is said in place of the greeting: 421 over a limit, or while the server stops."""
-        hostname = self.site.hostname
+    def identify(self, protocol: SmtpProtocol) -> Reply | None:
+        """Tell the session who the client is, which is known now.
+
+        Returns what is said in place of the greeting: 421 over a limit, or while the server stops.
+        """
+        session, transport = protocol.session, protocol.transport
+        session.peer = peer = getattr(transport.getPeer(), "host", "")
+        session.isLoopback = _isLoopback(peer) and _isLoopback(
+            getattr(transport.getHost(), "host", "")
+        )
+        self._clients[peer] += 1
+        protocol.client = peer
         if self._isStopping:
-            return r.shuttingDown(hostname)
-        tooMany = len(self._protocols) > self._maxConnections
-        if self._maxPerClient and self._clients[session.peer] > self._maxPerClient:
-            tooMany = True
-        return r.tooManyConnections(hostname) if tooMany else None
+            return r.shuttingDown(self.site.hostname)
+        tooManyOfOne = self._maxPerClient and self._clients[peer] > self._maxPerClient
+        if tooManyOfOne or len(self._protocols) > self._maxConnections:
+            return r.tooManyConnections(self.site.hostname)
+        return None
 
     def release(self, protocol: SmtpProtocol) -> None:
         """A client has gone."""
-        peer = protocol.session.peer
         self._protocols.discard(protocol)
-        self._clients[peer] -= 1
-        if not self._clients[peer]:
-            del self._clients[peer]
+        client = protocol.client
+        if client is not None:
+            self._clients[client] -= 1
+            if not self._clients[client]:
+                del self._clients[client]
         if not self._protocols:
             self._allGone()
 

@@ -7,7 +7,11 @@ from enum import Flag, auto
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHalfCloseableDescriptor, IPushProducer
+from twisted.internet.interfaces import (
+    IHalfCloseableDescriptor,
+    IHandshakeListener,
+    IPushProducer,
+)
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 MAX_ANY_LINE = 12_288  # octets with CRLF, of AUTH and its dialogue (RFC 4954 §4.3)
 MAX_COMMANDS_A_TURN = 100
 MAX_UNSENT = 65_536  # octets of replies that wait to be sent together
+HANDSHAKE = 30.0  # seconds for a PROXY header, or the handshake of TLS
 LINGER = 5.0  # seconds a client may take to read our last reply
 SLOW_AFTER = 60.0  # seconds of content before its speed is looked at
 SLOWEST = 100  # octets a second
@@ -41,10 +46,11 @@ class Hold(Flag):
     ANSWER = auto()  # a command waits for its answer
     OUTPUT = auto()  # the client does not read its replies
     TURN = auto()  # others shall have their turn
+    HANDSHAKE = auto()  # a PROXY header or the handshake of TLS is awaited
     OVER = auto()  # nothing the client sends matters any more
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHandshakeListener)
 class SmtpProtocol(LineReceiver):
     """Turns octets into commands and content for a Session, and its answers into octets.
 
@@ -62,6 +68,7 @@ class SmtpProtocol(LineReceiver):
 
     def __init__(self, factory: SmtpServerFactory, listener: Listener) -> None:
         self.factory = factory
+        self.client: str | None = None  # the address it is counted under
         self._listener = listener
         self._hold = Hold.NONE
         self._isReading = True
@@ -82,9 +89,30 @@ class SmtpProtocol(LineReceiver):
     def connectionMade(self) -> None:
         self._activeAt = self.factory.seconds()
         self.transport.registerProducer(self, True)
-        self.session = session = self.factory.openSession(self, self._listener)
-        refusal = self.factory.refusal(session)
+        self.session = self.factory.openSession(self, self._listener)
+        self._stop(Hold.HANDSHAKE)
+        if not self._listener.isSecure and not self._listener.isProxied:
+            self._begin()
+
+    def proxied(self) -> None:
+        """The PROXY header has come: only now it is known who the client is."""
+        if not self._listener.isSecure:
+            self._begin()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is on, from the first octet or behind STARTTLS (IHandshakeListener)."""
+        if self.session.state is not State.TLS:
+            self._begin()
+            return
+        self.session.secured()
+        self._activeAt = self.factory.seconds()
+        self._goOn(Hold.HANDSHAKE)
+
+    def _begin(self) -> None:
+        session = self.session
+        refusal = self.factory.identify(self)
         self._answer(session.connected() if refusal is None else session.refused(refusal))
+        self._goOn(Hold.HANDSHAKE)
         self._flush()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
@@ -245,6 +273,8 @@ class SmtpProtocol(LineReceiver):
             self._contentOctets = 0
             self._contentSince = self.factory.seconds()
             self.setRawMode()
+            if state is State.CHUNK:
+                self.rawDataReceived(b"")  # a chunk of no octets has come already
         elif state is State.CLOSED:
             self._close(reply)
         elif state is State.TLS:
@@ -261,7 +291,8 @@ class SmtpProtocol(LineReceiver):
         """220 has been said: what the client sent in clear behind STARTTLS is thrown away."""
         self.clearLineBuffer()
         self._flush()
-        raise NotImplementedError
+        self._stop(Hold.HANDSHAKE)
+        self.transport.startTLS(self.factory.site.tls)
 
     def _close(self, reply: Reply | None) -> None:
         """The last reply has been said. Behind a 421 the client is still sending: reset by
@@ -275,7 +306,8 @@ class SmtpProtocol(LineReceiver):
             self.transport.resumeProducing()
         isGoodbye = reply is not None and reply.code == 221
         transport = self.transport
-        if not isGoodbye and IHalfCloseableDescriptor.providedBy(transport):
+        isPlain = not self.session.isSecure and IHalfCloseableDescriptor.providedBy(transport)
+        if isPlain and not isGoodbye:
             transport.loseWriteConnection()
         else:
             transport.loseConnection()
@@ -287,6 +319,9 @@ class SmtpProtocol(LineReceiver):
         idle = now - self._activeAt
         if Hold.OVER in self._hold:
             if idle > LINGER:
+                self.transport.abortConnection()
+        elif Hold.HANDSHAKE in self._hold:
+            if idle > HANDSHAKE:
                 self.transport.abortConnection()
         elif Hold.ANSWER in self._hold:
             return
@@ -302,5 +337,7 @@ class SmtpProtocol(LineReceiver):
     def shutDown(self) -> None:
         """The server stops: a pending answer is said first, then, or at once, 421."""
         self._isStopping = True
-        if not self._hold & (Hold.ANSWER | Hold.OVER):
+        if Hold.HANDSHAKE in self._hold:
+            self.transport.abortConnection()
+        elif not self._hold & (Hold.ANSWER | Hold.OVER):
             self._say(self.session.shutDown())

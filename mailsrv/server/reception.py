@@ -14,10 +14,11 @@ class Reception:
 
     What will be refused is read to its end and not kept. `verb`: the command they belong to.
     `isLast`: whether the message ends with them. `fault`: the Reply that refuses them, or None;
-    final once they have ended. `isDrained`: they were refused before they came, with `fault`.
+    final once they have ended; with `refusal` it is known before they come. `isDrained`: they are
+    no part of a transaction.
     """
 
-    __slots__ = ("_isFull", "_reader", "_refusal", "_spool", "isLast", "verb")
+    __slots__ = ("_isFull", "_reader", "_refusal", "_spool", "isDrained", "isLast", "verb")
 
     def __init__(
         self,
@@ -27,17 +28,15 @@ class Reception:
         *,
         isLast: bool = True,
         refusal: Reply | None = None,
+        isDrained: bool = False,
     ) -> None:
         self.verb = verb
         self.isLast = isLast
         self._reader = reader
         self._spool = spool
         self._refusal = refusal
+        self.isDrained = isDrained
         self._isFull = False
-
-    @property
-    def isDrained(self) -> bool:
-        return self._refusal is not None
 
     @property
     def fault(self) -> Reply | None:
@@ -48,7 +47,7 @@ class Reception:
         reader, spool = self._reader, self._spool
         octets = reader.feed(data)
         if spool is not None:
-            if reader.fault is not None:
+            if self._refusal is not None or reader.fault is not None:
                 spool.close()
             elif octets and not self._isFull:
                 try:

@@ -65,13 +65,11 @@ class Session:
         "transaction",
     )
 
-    def __init__(
-        self, site: Site, listener: Listener, peer: str = "", isLoopback: bool = False
-    ) -> None:
+    def __init__(self, site: Site, listener: Listener) -> None:
         self.site = site
         self.listener = listener
-        self.peer = peer
-        self.isLoopback = isLoopback
+        self.peer = ""
+        self.isLoopback = False
         self.isSecure = listener.isSecure
         self._tally = Tally(site.limits)
         self._reception: Reception | None = None
@@ -431,7 +429,8 @@ class Session:
         owed = 1
         if self.isLmtp and reception.isLast and self.transaction is not None:
             owed = self.transaction.accepted
-        if reply is r.CONTENT_LINE_TOO_LONG and not self.isLmtp:
+        if reply is r.CONTENT_LINE_TOO_LONG and not self.isLmtp and self.transaction is not None:
+            self.transaction.abandon()
             self.state = State.RCPT
         else:
             self._endTransaction()
@@ -450,16 +449,23 @@ class Session:
         self._resumeState = self.state
         self.state = State.LINES
 
-    def expectContent(self, octets: int, isLast: bool) -> None:
+    def expectContent(self, octets: int, isLast: bool, refusal: Reply | None = None) -> None:
         transaction = self.transaction
         assert transaction is not None
-        spool = transaction.spool or self._newSpool(transaction)
         transaction.usesChunks = True
-        self._reception = Reception("BDAT", CountedReader(octets), spool, isLast=isLast)
+        self._reception = Reception(
+            "BDAT",
+            CountedReader(octets),
+            transaction.spool or self._newSpool(transaction),
+            isLast=isLast,
+            refusal=refusal,
+        )
         self.state = State.CHUNK
 
     def drainContent(self, octets: int, answer: Reply) -> None:
-        self._reception = Reception("BDAT", CountedReader(octets), None, refusal=answer)
+        self._reception = Reception(
+            "BDAT", CountedReader(octets), None, refusal=answer, isDrained=True
+        )
         self._resumeState = self.state
         self.state = State.CHUNK
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 
 from mailsrv.interfaces import (
     IDirectory,
@@ -27,20 +28,21 @@ class Listener:
     """How a connection came in: what differs between the ports of one server.
 
     `isSecure`: TLS from the first octet. `isSubmission`: RFC 6409, who sends must log in.
-    `isLmtp`: RFC 2033.
+    `isLmtp`: RFC 2033. `isProxied`: behind a PROXY header, which is awaited before the greeting.
     """
 
     isSecure: bool = False
     isSubmission: bool = False
     isLmtp: bool = False
+    isProxied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
     """A server's own name, its store and directory, its rules: constant while it runs.
 
-    `seconds`: a monotonic clock. `now`: aware UTC. Raises ValueError where two extensions
-    declare the same parameter or verb.
+    `seconds`: a monotonic clock. `now`: aware UTC. `tls`: makes the connections of STARTTLS.
+    Raises ValueError where two extensions declare the same parameter or verb.
     """
 
     hostname: str
@@ -55,6 +57,7 @@ class Site:
     extract: Extractor
     seconds: Callable[[], float]
     now: Callable[[], datetime]
+    tls: IOpenSSLServerConnectionCreator | None = None
     allowVrfy: bool = True
     allowExpn: bool = True
     mailOwners: Mapping[str, IServerExtension] = field(init=False)

@@ -65,9 +65,10 @@ class Transaction:
             self._forwards.setdefault(target, Forward(target, address, said))
 
     def abandon(self) -> None:
-        """Give the content back; the transaction is over."""
+        """Give the content back, as far as it has come."""
         if self.spool is not None:
             self.spool.close()
+            self.spool = None
 
     def close(
         self,
