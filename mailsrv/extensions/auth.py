@@ -107,12 +107,12 @@ class AuthServer(ServerExtension):
         """Ask the portal; 235 and the session is authenticated, or 535 after a second."""
         try:
             credentials = UsernamePassword(name, password)
-            _, login, _ = await self._portal.login(credentials, None, ILogin)
+            avatar: Any = await self._portal.login(credentials, None, ILogin)
         except LoginFailed:
             self._throttle.failed(session.peer)
             await deferLater(self._clock, WRONG_DELAY)
             return WRONG
-        session.authenticated(login.identity)
+        session.authenticated(avatar[1].identity)
         return SUCCEEDED
 
 

@@ -44,10 +44,10 @@ def _extractHere(content: Content) -> Summary:
 class SmtpServerFactory(ServerFactory):
     """Makes SMTP sessions that land mail in `store` for recipients `directory` knows.
 
-    Usable with any endpoint. `hostname`: our own name, a domain. `extract`: gives the Summary of a content, or a Deferred of it;
-    by default it is done on the spot. `tls`: what STARTTLS turns to. `maxConnections`: in all;
-    `maxConnectionsPerClient`: 0 for no limit. It counts connections over all its listeners
-    (`forListener`). Raises ValueError where two extensions claim the same word.
+    Usable with any endpoint. `hostname`: our own name, a domain. `extract`: gives the Summary of a
+    content, or a Deferred of it; by default it is done on the spot. `tls`: what STARTTLS turns to.
+    `maxConnections`: in all; `maxConnectionsPerClient`: 0 for no limit. It counts connections
+    over all its listeners (`forListener`). Raises ValueError where two extensions claim the same word.
     """
 
     noisy = False
