@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -22,6 +23,7 @@ _COLUMNS = (*_LISTED, "trace", "body")
 _INSERT = f"INSERT INTO messages ({', '.join(_COLUMNS)}, data) VALUES ({marks(15)})"  # noqa: S608
 _INSERT_PART = "INSERT INTO message_parts (message_id, seq, data) VALUES (?, ?, ?)"
 _LIST = "SELECT DISTINCT {columns} FROM {tables} WHERE {where} ORDER BY m.id DESC LIMIT ?"
+_SEARCH = "(m.subject LIKE ? ESCAPE '!' OR m.body LIKE ? ESCAPE '!')"
 _RECIPIENTS = "recipients r JOIN messages m ON m.id = r.message_id"
 
 
@@ -76,19 +78,24 @@ def listMessagesTxn(
     to: str | None = None,
     sender: str | None = None,
     since: datetime | None = None,
+    search: str | None = None,
     before: str | None = None,
     limit: int = 100,
 ) -> list[Row]:
     """The newest messages first, without trace, body and content.
 
     `to`: a recipient's address, or the address of the user whose mailbox holds it. `sender`: the
-    reverse-path. `since`: aware, UTC. `before`: the last id of the page before.
+    reverse-path. `since`: aware, UTC. `search`: a part of the subject or the body, A-Z folded.
+    `before`: the last id of the page before.
     """
-    conditions: list[tuple[str, Any]] = []
+    conditions: list[tuple[Any, ...]] = []
     if sender is not None:
         conditions.append(("lower(m.sender) = lower(?)", sender))
     if since is not None:
         conditions.append(("m.received_at >= ?", timeText(since)))
+    if search is not None:
+        part = "%" + re.sub("([%_!])", r"!\1", search) + "%"
+        conditions.append((_SEARCH, part, part))
     if before is not None:
         conditions.append(("m.id < ?", before))
     if to is None:
@@ -105,11 +112,11 @@ def listMessagesTxn(
     return sorted(both.values(), key=lambda row: str(row["id"]), reverse=True)[:limit]
 
 
-def _listTxn(txn: Txn, tables: str, conditions: list[tuple[str, Any]], limit: int) -> list[Row]:
+def _listTxn(txn: Txn, tables: str, conditions: list[tuple[Any, ...]], limit: int) -> list[Row]:
     columns = ", ".join(f"m.{name}" for name in _LISTED)
-    where = " AND ".join(condition for condition, _ in conditions) or "1 = 1"
+    where = " AND ".join(condition for condition, *_ in conditions) or "1 = 1"
     sql = _LIST.format(columns=columns, tables=tables, where=where)
-    txn.execute(sql, (*(value for _, value in conditions), limit))
+    txn.execute(sql, (*(value for _, *values in conditions for value in values), limit))
     return rowsTxn(txn)
 
 
