@@ -21,7 +21,7 @@ _NAMES = frozenset(
 _NAME = rb"(?!--)([!-9;-~]+)[ \t]*:"
 _FIELD = re.compile(_NAME + rb"(.*(?:\n[ \t].*)*)\n?")
 # A line that is no field but stands before one: mbox's From, a line folded without its space.
-_STRAY = re.compile(rb"(?!--).*(?:\n[ \t].*)*\n(?=" + _NAME + rb")")
+_STRAY = re.compile(rb"(?!--).+(?:\n[ \t].*)*\n(?=" + _NAME + rb")")
 _STRAY_START = (b"From ", b">From ", b" ", b"\t")
 
 _TYPE = re.compile(rb"[ \t\"]*([^\s;/()\"]+/[^\s;/()\"]+)")
@@ -103,6 +103,8 @@ def encodingOf(fields: Fields) -> bytes:
 
 def readSubject(value: bytes) -> str:
     """The field with its encoded words decoded, on one line."""
+    if b"=?" not in value:
+        return decode(value)
     text = "".join(decode(octets, charset) for charset, octets in _words(value))
     return text.replace("\r", "").replace("\n", "")
 

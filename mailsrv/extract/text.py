@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from encodings import normalize_encoding
 from encodings.aliases import aliases
+from functools import lru_cache
 
 
 def fromBase64(octets: bytes) -> bytes:
@@ -24,11 +25,11 @@ def fromUuencode(octets: bytes) -> bytes:
     start = re.search(rb"^begin .*\n", octets, re.MULTILINE)
     if start is None:
         return octets
-    decoded = []
+    decoded = bytearray()
     with suppress(binascii.Error):  # what follows is no uuencode, `end` for one
-        for line in octets[start.end() :].split(b"\n"):
-            decoded.append(binascii.a2b_uu(line))
-    return b"".join(decoded)
+        for line in filter(None, octets[start.end() :].split(b"\n")):
+            decoded += binascii.a2b_uu(line)
+    return bytes(decoded)
 
 
 TRANSFER_DECODERS: Mapping[bytes, Callable[[bytes], bytes]] = {
@@ -52,13 +53,19 @@ def decode(octets: bytes, charset: str = "") -> str:
 
     What the charset cannot decode is replaced.
     """
-    codec = normalize_encoding(charset[:40]).lower()
-    codec = aliases.get(codec, codec)
-    codec = _WIDER.get(codec, codec)
-    if codec in _CODECS:
-        with suppress(LookupError, ValueError):
+    codec = _codec(charset[:40])
+    if codec:
+        with suppress(LookupError, ValueError):  # a codec that is not for text, or breaks
             # UTF-7 can name halves of surrogate pairs, which no database takes.
             return octets.decode(codec, "replace").encode("utf-8", "replace").decode()
     with suppress(UnicodeDecodeError):
         return octets.decode()
     return octets.decode("latin-1")
+
+
+@lru_cache(maxsize=256)
+def _codec(charset: str) -> str | None:
+    name = normalize_encoding(charset).lower()
+    name = aliases.get(name, name)
+    name = _WIDER.get(name, name)
+    return name if name in _CODECS else None
