@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
 
 import pytest
-from corpusfiles import corpus, crlf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from corpusfiles import corpus, crlf
 from mailsrv.extract import extract, extractPlain
 from mailsrv.smtp.message import Summary
 
