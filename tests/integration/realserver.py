@@ -1,0 +1,112 @@
+"""A real twistd in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TWISTD = [sys.executable, str(Path(__file__).with_name("runtwistd.py"))]
+LIMIT = 20.0  # seconds until whatever is waited for must have happened
+
+
+def environment(**more: str) -> dict[str, str]:
+    """That of the tests, without options of ours, and with this tree importable anywhere."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("SMTPSTORE_")}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**kept, "PYTHONPATH": os.pathsep.join(paths), **more}
+
+
+def runTwistd(
+    directory: Path, *args: str, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a twistd that is expected to end at once."""
+    return subprocess.run(
+        [*TWISTD, *args],
+        cwd=directory,
+        env=environment(**(env or {})),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+
+
+class Server:
+    """A running server: its `port`, its `db` file, its `process`, its `log` so far, line by line."""
+
+    def __init__(self, process: subprocess.Popen[str], directory: Path, db: Path) -> None:
+        self.process = process
+        self.directory = directory
+        self.db = db
+        self.log: list[str] = []
+        self.mayFail = False
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._news:
+                self.log.append(line.rstrip("\n"))
+                self._news.notify_all()
+
+    def waitFor(self, pattern: str, limit: float = LIMIT) -> re.Match[str]:
+        """The first line of the log, so far or still to come, in which `pattern` is found."""
+        deadline = time.monotonic() + limit
+        seen = 0
+        with self._news:
+            while True:
+                for line in self.log[seen:]:
+                    match = re.search(pattern, line)
+                    if match:
+                        return match
+                seen = len(self.log)
+                left = deadline - time.monotonic()
+                if left <= 0 or (self.process.poll() is not None and not self._reader.is_alive()):
+                    pytest.fail(f"no {pattern!r} in the log:\n" + "\n".join(self.log))
+                self._news.wait(min(left, 0.1))
+
+    @property
+    def port(self) -> int:
+        return int(self.waitFor(r"SMTP listens on 127\.0\.0\.1:(\d+)")[1])
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def connect(self) -> socket.socket:
+        """A connection, nothing read yet."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=LIMIT)
+
+    def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """What the database holds, asked by a connection of its own."""
+        connection = sqlite3.connect(self.db)
+        try:
+            return connection.execute(sql, parameters).fetchall()
+        finally:
+            connection.close()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stop it in the ordinary way; its exit status, negative for a signal."""
+        self.process.send_signal(number)
+        status = self.process.wait(LIMIT + 5)
+        self._reader.join(LIMIT)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return status
+
+
+StartServer = Callable[..., Server]
