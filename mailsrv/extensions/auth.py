@@ -25,6 +25,7 @@ from mailsrv.interfaces import (
 )
 from mailsrv.smtp import reply as r
 from mailsrv.smtp.command import Command, Parameters
+from mailsrv.smtp.errors import Busy
 from mailsrv.smtp.reply import Reply
 from mailsrv.smtp.xtext import isXtext
 
@@ -34,6 +35,7 @@ WRONG_DELAY = 1.0  # seconds before a wrong password is said to be wrong
 SUCCEEDED = r.reply(235, "2.7.0", "Authentication succeeded")
 WRONG = r.reply(535, "5.7.8", "Authentication credentials invalid")
 THROTTLED = r.reply(454, "4.7.0", "Too many wrong passwords from your address, try again later")
+BUSY = r.reply(454, "4.7.0", "Too many logins at once, try again later")
 NEEDS_TLS = r.reply(538, "5.7.11", "Encryption is required for this mechanism")
 UNKNOWN_MECHANISM = r.reply(504, "5.5.4", "Authentication mechanism not supported")
 ALREADY_DONE = r.reply(503, "5.5.1", "Bad sequence of commands: already authenticated")
@@ -108,6 +110,8 @@ class AuthServer(ServerExtension):
         try:
             credentials = UsernamePassword(name, password)
             avatar: Any = await self._portal.login(credentials, None, ILogin)
+        except Busy:
+            return BUSY
         except LoginFailed:
             self._throttle.failed(session.peer)
             await deferLater(self._clock, WRONG_DELAY)

@@ -10,10 +10,13 @@ from ulid import ULID
 
 from mailsrv.interfaces import ISession, MaybeDeferredAnswer
 from mailsrv.server.site import Site
-from mailsrv.server.trace import protocolName, traceLines
+from mailsrv.server.trace import missingFields, protocolName, traceLines
 from mailsrv.server.transaction import Transaction
 from mailsrv.smtp import reply as r
 from mailsrv.smtp.reply import Reply
+
+
+HEADER = 262_144  # octets that are looked at for the fields of a submission
 
 
 async def deliver(site: Site, session: ISession, transaction: Transaction) -> Reply:
@@ -43,6 +46,8 @@ async def deliver(site: Site, session: ISession, transaction: Transaction) -> Re
         receivedAt=receivedAt,
         protocol=protocol,
     )
+    if session.isSubmission:
+        trace += missingFields(spool.head(HEADER), messageId, session.hostname, receivedAt)
     message = transaction.close(
         messageId=messageId,
         receivedAt=receivedAt,

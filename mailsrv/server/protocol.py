@@ -129,11 +129,12 @@ class SmtpProtocol(LineReceiver):
         if Hold.OVER in self._hold:
             return
         self._commands = 0
-        self._receive(data)
-        if self._hold and self._isReading and data:
-            # Only now: a client that waits for its answer never gets here, and costs no call.
+        if self._hold and self._isReading:
+            # Only now: a client that waits for its answer never gets here, and costs no call;
+            # and who is still read is noticed when it goes.
             self._isReading = False
             self.transport.pauseProducing()
+        self._receive(data)
 
     def _receive(self, data: bytes) -> None:
         nested, self._isReceiving = self._isReceiving, True
@@ -245,7 +246,8 @@ class SmtpProtocol(LineReceiver):
     def _answer(self, answer: MaybeDeferredAnswer) -> None:
         if isinstance(answer, Deferred):
             self._stop(Hold.ANSWER)
-            self._answering = answer.addCallback(self._answered)
+            self._answering = answer
+            answer.addCallback(self._answered)
         else:
             self._say(answer)
 
@@ -254,10 +256,11 @@ class SmtpProtocol(LineReceiver):
         self._activeAt = self.factory.seconds()
         if Hold.OVER in self._hold:
             return
+        self._hold &= ~Hold.ANSWER  # first: an empty chunk is answered, perhaps later, at once
         self._say(reply)
         if self._isStopping and self.session.state is not State.CLOSED:
             self._say(self.session.shutDown())
-        self._goOn(Hold.ANSWER)
+        self._goOn(Hold.NONE)
         if not self._isReceiving:
             self._flush()
 

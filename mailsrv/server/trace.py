@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from datetime import datetime
 from email.utils import format_datetime
 from functools import lru_cache
 
 from mailsrv.interfaces import ISession
 from mailsrv.smtp.message import Recipient
+
+_DATE_FIELD = re.compile(rb"^Date[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_MESSAGE_ID_FIELD = re.compile(rb"^Message-ID[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 
 def protocolName(session: ISession, isUtf8: bool) -> str:
@@ -45,6 +49,17 @@ def traceLines(
         f"\tby {session.hostname} with {protocol} id {messageId}{clause};\r\n"
         f"\t{_date(receivedAt.replace(microsecond=0))}\r\n"
     ).encode()
+
+
+def missingFields(head: bytes, messageId: str, hostname: str, receivedAt: datetime) -> bytes:
+    """The Date and Message-ID fields that a submission lacks (RFC 6409 §8.1, §8.2)."""
+    header = head[: end + 2] if (end := head.find(b"\r\n\r\n")) >= 0 else head
+    fields = b""
+    if _DATE_FIELD.search(header) is None:
+        fields += f"Date: {_date(receivedAt.replace(microsecond=0))}\r\n".encode()
+    if _MESSAGE_ID_FIELD.search(header) is None:
+        fields += f"Message-ID: <{messageId}@{hostname}>\r\n".encode()
+    return fields
 
 
 @lru_cache(maxsize=16)

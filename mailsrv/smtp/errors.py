@@ -28,5 +28,9 @@ class OutOfRoom(StoreError):
     """Disk, spool or memory is full: 452 4.3.1, which ends the transaction."""
 
 
+class Busy(StoreError):
+    """More waits already than may: 454 4.7.0 to AUTH."""
+
+
 class CannotStore(StoreError):
     """This one message cannot be stored, others can: 451 4.3.0."""
