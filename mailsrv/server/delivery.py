@@ -15,7 +15,6 @@ from mailsrv.server.transaction import Transaction
 from mailsrv.smtp import reply as r
 from mailsrv.smtp.reply import Reply
 
-
 HEADER = 262_144  # octets that are looked at for the fields of a submission
 
 
