@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
 from ulid import ULID
 
 from mailsrv.interfaces import ISession, MaybeDeferredAnswer
 from mailsrv.server.site import Site
+from mailsrv.server.spool import Spool
 from mailsrv.server.trace import missingFields, protocolName, traceLines
 from mailsrv.server.transaction import Transaction
 from mailsrv.smtp import reply as r
+from mailsrv.smtp.message import Summary
 from mailsrv.smtp.reply import Reply
+
+_log = Logger()
 
 HEADER = 262_144  # octets that are looked at for the fields of a submission
 
@@ -32,9 +37,7 @@ async def deliver(site: Site, session: ISession, transaction: Transaction) -> Re
         veto = await veto
     if veto is not None:
         return veto
-    summary = site.extract(spool)
-    if isinstance(summary, Deferred):
-        summary = await summary
+    summary = await _summaryOf(site, spool)
     messageId, receivedAt = str(ULID()), site.now()
     protocol = protocolName(session, "SMTPUTF8" in transaction.parameters)
     trace = traceLines(
@@ -60,6 +63,18 @@ async def deliver(site: Site, session: ISession, transaction: Transaction) -> Re
     for observer in site.observers:
         observer.messageStored(session, message, seconds)
     return r.reply(250, "2.0.0", f"OK id={messageId}")
+
+
+async def _summaryOf(site: Site, spool: Spool) -> Summary:
+    """What can be read out of the message: parsing never decides whether mail is kept."""
+    try:
+        summary = site.extract(spool)
+        return await summary if isinstance(summary, Deferred) else summary
+    except CancelledError:
+        raise
+    except Exception:
+        _log.failure("subject, date and body cannot be extracted; the message is stored without")
+        return Summary()
 
 
 def firstVeto(checks: Iterable[Callable[[], MaybeDeferredAnswer]]) -> MaybeDeferredAnswer:

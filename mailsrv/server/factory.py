@@ -47,7 +47,7 @@ class SmtpServerFactory(ServerFactory):
     Usable with any endpoint. `hostname`: our own name, a domain. `extract`: gives the Summary of a
     content, or a Deferred of it; by default it is done on the spot. `tls`: what STARTTLS turns to.
     `maxConnections`: in all; `maxConnectionsPerClient`: 0 for no limit. It counts connections
-    over all its listeners (`forListener`). Raises ValueError where two extensions claim one word.
+    over all its listeners (`forListener`). Raises ValueError: two extensions claim one word.
     """
 
     noisy = False
