@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import click
 
-from mailsrv.cli.alias import alias
+from mailsrv.cli import alias, group, init, message, user
 from mailsrv.cli.database import DEFAULT_URL
-from mailsrv.cli.group import group
-from mailsrv.cli.init import init
-from mailsrv.cli.message import message
-from mailsrv.cli.user import user
 
 __all__ = ["main"]
 
@@ -38,5 +34,5 @@ def main(url: str) -> None:
     """
 
 
-for _command in (init, user, alias, group, message):
+for _command in (init.init, user.user, alias.alias, group.group, message.message):
     main.add_command(_command)

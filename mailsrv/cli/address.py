@@ -13,7 +13,11 @@ from mailsrv.store.queries.aliases import aliasesByKeyTxn
 from mailsrv.store.queries.groups import groupsByKeyTxn
 from mailsrv.store.queries.users import usersByKeyTxn
 
-_KINDS = (("user", usersByKeyTxn), ("alias", aliasesByKeyTxn), ("group", groupsByKeyTxn))
+_KINDS = (
+    ("user", "a user", usersByKeyTxn),
+    ("alias", "an alias", aliasesByKeyTxn),
+    ("group", "a group", groupsByKeyTxn),
+)
 
 
 class Address(click.ParamType):  # type: ignore[type-arg]  # generic in newer clicks only
@@ -29,8 +33,6 @@ class Address(click.ParamType):  # type: ignore[type-arg]  # generic in newer cl
         self._orEmpty = orEmpty
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Mailbox:
-        if isinstance(value, Mailbox):
-            return value
         if self._orEmpty and not value:
             return NULL_PATH
         isDomain = self._orDomain and value.startswith("@")
@@ -47,11 +49,11 @@ class Address(click.ParamType):  # type: ignore[type-arg]  # generic in newer cl
 def refuseTaken(txn: Txn, address: Mailbox) -> None:
     """Complain where the address is a user, an alias or a group already: one would hide the
     other."""
-    for kind, query in _KINDS:
+    for kind, what, query in _KINDS:
         if query(txn, [address.key]):
             raise Complaint(
-                f"{address} is there already, see: smtpstore {kind} list;"
-                f" it goes with: smtpstore {kind} remove {address}"
+                f"{address} is {what} already; see: smtpstore {kind} list,"
+                f" or remove it first: smtpstore {kind} remove {address}"
             )
 
 

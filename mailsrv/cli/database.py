@@ -10,6 +10,7 @@ from typing import IO, Any, TypeVar
 
 import click
 
+from mailsrv.cli.output import safe
 from mailsrv.smtp.errors import Unavailable
 from mailsrv.store import migrate
 from mailsrv.store.dialect import Connection, Dialect, SqliteDialect, parseUrl
@@ -24,7 +25,7 @@ class Complaint(click.ClickException):
     """What is wrong and how to mend it, in one line; exit status 1."""
 
     def show(self, file: IO[Any] | None = None) -> None:
-        click.echo("smtpstore: " + " ".join(self.message.split()), err=True)
+        click.echo("smtpstore: " + safe(" ".join(self.message.split())), err=True)
 
 
 class Database:

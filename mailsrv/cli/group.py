@@ -130,7 +130,10 @@ def _group(txn: Txn, address: Mailbox) -> Group:
 
 def _joined(txn: Txn, before: Group, members: Iterable[Mailbox]) -> Group:
     known = {addressKey(member) for member in before.members}
-    new = {member.key: str(member) for member in members if member.key not in known}
+    new: dict[str, str] = {}
+    for member in members:
+        if member.key not in known:
+            new.setdefault(member.key, str(member))
     joinGroupTxn(txn, before, new.values())
     return Group(before.id, before.address, before.name, (*before.members, *new.values()))
 

@@ -16,7 +16,7 @@ from mailsrv.store.queries.messages import contentTxn, listMessagesTxn, messageT
 from mailsrv.store.queries.recipients import recipientsTxn
 
 _PAGE = 500  # messages that are read at a time
-_ID = click.argument("messageId", metavar="ID")
+_ID = click.argument("ulid", metavar="ID")
 _TEXTS = ("trace", "body", "subject")
 
 
@@ -68,11 +68,11 @@ def listMessages(database: Database, asJson: bool, **filters: Any) -> None:
 @withDatabase
 @_ID
 @jsonOption
-def show(database: Database, messageId: str, asJson: bool) -> None:
+def show(database: Database, ulid: str, asJson: bool) -> None:
     """Show the message ID: its envelope, and its text as far as it could be read."""
     with database.transaction() as txn:
-        row = _readable(_message(txn, messageId))
-        recipients = recipientsTxn(txn, messageId)
+        row = _readable(_message(txn, ulid))
+        recipients = recipientsTxn(txn, ulid)
     if asJson:
         printRows([{**row, "recipients": recipients}], [], asJson)
         return
@@ -89,14 +89,14 @@ def show(database: Database, messageId: str, asJson: bool) -> None:
 @withDatabase
 @_ID
 @click.option("--no-trace", "noTrace", is_flag=True, help="The message's own octets, no more.")
-def raw(database: Database, messageId: str, noTrace: bool) -> None:
+def raw(database: Database, ulid: str, noTrace: bool) -> None:
     """Write the message ID as it was received: the trace, then the exact octets."""
     stdout = sys.stdout.buffer
     with database.transaction() as txn:
-        row = _message(txn, messageId)
+        row = _message(txn, ulid)
         if not noTrace:
             stdout.write(row["trace"].encode())
-        for piece in contentTxn(txn, messageId):
+        for piece in contentTxn(txn, ulid):
             stdout.write(piece)
     stdout.flush()
 
@@ -108,10 +108,10 @@ def _messages(txn: Txn, filters: dict[str, Any]) -> Iterator[Row]:
         page = listMessagesTxn(txn, **filters, before=page[-1]["id"], limit=_PAGE)
 
 
-def _message(txn: Txn, messageId: str) -> Row:
-    row = messageTxn(txn, messageId)
+def _message(txn: Txn, ulid: str) -> Row:
+    row = messageTxn(txn, ulid)
     if row is None:
-        raise Complaint(f"there is no message {messageId}; see: smtpstore message list")
+        raise Complaint(f"there is no message {ulid}; see: smtpstore message list")
     return row
 
 

@@ -1,0 +1,70 @@
+"""A database of its own for each test, and the command line beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mailsrv.cli import main
+from mailsrv.store.dialect import SqliteDialect
+from mailsrv.store.migrate import upgrade
+
+PROGRAM = "from mailsrv.cli import main; main(prog_name='smtpstore')"
+
+
+class Shell:
+    """Runs `smtpstore` on one database, here or in a process of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.environment = {"SMTPSTORE_DB": f"sqlite:{path}"}
+
+    def run(self, *arguments: str, input: bytes | None = None) -> Result:
+        return CliRunner().invoke(main, arguments, input=input, env=self.environment)
+
+    def ok(self, *arguments: str, input: bytes | None = None) -> str:
+        result = self.run(*arguments, input=input)
+        assert (result.exit_code, result.stderr) == (0, "")
+        return result.stdout
+
+    def rows(self, *arguments: str, input: bytes | None = None) -> list[dict]:
+        return json.loads(self.ok(*arguments, "--json", input=input))
+
+    def complaint(self, *arguments: str, input: bytes | None = None) -> str:
+        """The one line on standard error of a command that fails."""
+        result = self.run(*arguments, input=input)
+        assert result.exit_code == 1
+        assert isinstance(result.exception, SystemExit)
+        assert result.stdout == ""
+        [line] = result.stderr.splitlines()
+        assert line.startswith("smtpstore: ")
+        return line
+
+    def process(self, *arguments: str, **options) -> subprocess.Popen[bytes]:
+        root = str(Path(__file__).parents[2])
+        options["env"] = {
+            **os.environ, **self.environment, "PYTHONPATH": root, **options.get("env", {})
+        }  # fmt: skip
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        return subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], **options)
+
+    def sql(self, statement: str, *parameters: object) -> list:
+        connection = sqlite3.connect(self.path)
+        try:
+            with connection:
+                return connection.execute(statement, parameters).fetchall()
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def shell(tmp_path) -> Shell:
+    upgrade(SqliteDialect(tmp_path / "mail.db"))
+    return Shell(tmp_path / "mail.db")
