@@ -16,11 +16,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--torture"):
-        return
-    long = [item for item in items if item.get_closest_marker("torture")]
-    config.hook.pytest_deselected(items=long)
-    items[:] = [item for item in items if item not in long]
+    left = set()
+    if not config.getoption("--torture"):
+        left.add("torture")
+    if os.geteuid() != 0:
+        left.add("root")
+    unwanted = {item for item in items for name in left if item.get_closest_marker(name)}
+    config.hook.pytest_deselected(items=unwanted)
+    items[:] = [item for item in items if item not in unwanted]
 
 
 def _failWhereSkipped(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,29 +19,46 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TWISTD = [sys.executable, str(Path(__file__).with_name("runtwistd.py"))]
+RUN_TWISTD = str(Path(__file__).with_name("runtwistd.py"))
+TWISTD = [sys.executable, RUN_TWISTD]
 LIMIT = 20.0  # seconds until whatever is waited for must have happened
 
 
 def environment(**more: str) -> dict[str, str]:
     """That of the tests, without options of ours, and with this tree importable anywhere."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("SMTPSTORE_")}
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**kept, "PYTHONPATH": os.pathsep.join(paths), **more}
+    paths = [str(ROOT), sysconfig.get_path("purelib"), os.environ.get("PYTHONPATH", "")]
+    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **more}
 
 
 def runTwistd(
-    directory: Path, *args: str, env: Mapping[str, str] | None = None
+    directory: Path,
+    *args: str,
+    env: Mapping[str, str] | None = None,
+    python: str = sys.executable,
 ) -> subprocess.CompletedProcess[str]:
     """Run a twistd that is expected to end at once."""
     return subprocess.run(
-        [*TWISTD, *args],
+        [python, RUN_TWISTD, *args],
         cwd=directory,
         env=environment(**(env or {})),
         capture_output=True,
         text=True,
         timeout=LIMIT,
     )
+
+
+def pythonForAll() -> str:
+    """A Python that other users may read: the one in root's own home is not."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for python in (sys.executable, f"/usr/bin/python{version}"):
+        asked = subprocess.run(
+            [python, "-c", "import os; print(os.__file__)"], capture_output=True, text=True
+        )
+        library = Path(asked.stdout.strip())
+        if asked.returncode == 0 and all(each.stat().st_mode & 0o001 for each in library.parents):
+            return python
+    pytest.skip(f"no Python {version} that other users may read")
 
 
 class Server:
