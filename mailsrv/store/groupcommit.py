@@ -249,8 +249,8 @@ class GroupCommit(Generic[Item, Result]):
             results = [results] * len(entries)  # type: ignore[list-item]
         for entry, result in zip(entries, results, strict=True):
             self._release(entry.item)
-            if entry.state is State.WITHDRAWN:
-                continue
+            if entry.deferred.called:
+                continue  # withdrawn, or cancelled too late
             if isinstance(result, (Exception, Failure)):
                 entry.deferred.errback(result)
             else:
@@ -296,7 +296,8 @@ class GroupCommit(Generic[Item, Result]):
         now = self._clock.seconds()
         entries = [entry for lane in self._turns for entry in lane.entries()]
         for entry in entries:
-            if (everything or self._limit(entry) <= now) and self._withdraw(entry, isFinal=True):
+            isDue = everything or self._limit(entry) <= now
+            if isDue and self._withdraw(entry, isFinal=True) and not entry.deferred.called:
                 entry.deferred.errback(Unavailable("the database has not answered in time"))
         for lane in self._turns:
             lane.waiting = deque(e for e in lane.waiting if e.state is State.WAITING)
