@@ -302,9 +302,9 @@ class SmtpProtocol(LineReceiver):
         octets = b"".join(self._unsent)
         self._unsent.clear()
         self._unsentLength = 0
-        if False and self._sendsNow:
+        if self._sendsNow:
             sent = self.transport.writeSomeData(octets)
-            if False and sent == len(octets):
+            if sent == len(octets):
                 return
             self._sendsNow = False
             octets = octets[sent:] if isinstance(sent, int) else octets
