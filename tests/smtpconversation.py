@@ -116,40 +116,6 @@ async def _fail(fault: Exception) -> str:
     raise fault
 
 
-@dataclass
-class Held:
-    """A message whose COMMIT waits for the test; `isWithdrawn` once its session has gone."""
-
-    message: Message
-    octets: bytes
-    answer: Deferred[str]
-    isWithdrawn: bool = False
-
-    def commit(self) -> None:
-        self.answer.callback(self.message.id)
-
-    def fail(self, fault: Exception) -> None:
-        self.answer.errback(fault)
-
-
-@implementer(IMessageStore)
-class HeldCommits:
-    """A store where COMMIT happens when the test says."""
-
-    def __init__(self) -> None:
-        self.held: list[Held] = []
-
-    def store(self, message: Message) -> Deferred[str]:
-        def withdraw(_: Deferred[str]) -> None:
-            held.isWithdrawn = True
-
-        octets = b"".join(message.content.pieces(65_536))
-        message.content.close()
-        held = Held(message, octets, Deferred(withdraw))
-        self.held.append(held)
-        return held.answer
-
-
 # Directories
 
 _KNOWN: Mapping[str, Resolution] = {

@@ -112,9 +112,8 @@ class SmtpProtocol(LineReceiver):
         self._goOn(Hold.HANDSHAKE)
 
     def _begin(self) -> None:
-        session = self.session
         refusal = self.factory.identify(self)
-        self._answer(session.connected() if refusal is None else session.refused(refusal))
+        self._answer(self.session.connected(refusal))
         self._goOn(Hold.HANDSHAKE)
         self._flush()
 

@@ -49,6 +49,7 @@ class Session:
     """
 
     __slots__ = (
+        "_isKnown",
         "_lines",
         "_reception",
         "_resumeState",
@@ -70,6 +71,7 @@ class Session:
         self.listener = listener
         self.peer = ""
         self.isLoopback = False
+        self._isKnown = False
         self.isSecure = listener.isSecure
         self._tally = Tally(site.limits)
         self._reception: Reception | None = None
@@ -106,24 +108,34 @@ class Session:
 
     # Connection
 
-    def connected(self) -> MaybeDeferredReply:
-        """The greeting, or the refusal a policy says in its place (§3.1)."""
+    def connected(self, refusal: Answer = None) -> MaybeDeferredReply:
+        """The greeting; or in its place `refusal`, or what a policy says (§3.1)."""
+        self._isKnown = True
         for observer in self.site.observers:
             observer.sessionOpened(self)
-        veto = firstVeto(partial(policy.atConnect, self) for policy in self.site.policies)
+        if refusal is not None:
+            return self.refused(refusal)
+        try:
+            veto = firstVeto(partial(policy.atConnect, self) for policy in self.site.policies)
+        except Exception:
+            veto = self._failedAtConnect(Failure())
         if isinstance(veto, Deferred):
-            return veto.addCallbacks(self._greet, self._failed).addCallback(self._said, "", b"")
-        return self._said(self._greet(veto), "", b"")
+            return veto.addErrback(self._failedAtConnect).addCallback(self._greet)
+        return self._greet(veto)
 
     def _greet(self, veto: Answer) -> Reply:
         if veto is not None:
-            self._end()
-            return veto
+            return self.refused(veto)
         self.state = State.CONNECTED
         return r.greeting(self.hostname)
 
+    def _failedAtConnect(self, failure: Failure) -> Reply:
+        """Nobody is greeted, nor left without a word: 421, whatever the fault is."""
+        self._failed(failure)
+        return r.unavailable(self.hostname)
+
     def refused(self, reply: Reply) -> Reply:
-        """Say `reply`, a 421, in place of whatever was due; the session is over."""
+        """Say `reply` in place of whatever was due; the session is over."""
         self._end()
         return self._said(reply, "", b"")
 
@@ -136,10 +148,11 @@ class Session:
         return self.refused(r.shuttingDown(self.hostname))
 
     def connectionLost(self, reason: str) -> None:
-        """The client has gone."""
+        """The client has gone; one that was never known is not reported."""
         self._end()
-        for observer in self.site.observers:
-            observer.sessionClosed(self, reason)
+        if self._isKnown:
+            for observer in self.site.observers:
+                observer.sessionClosed(self, reason)
 
     def secured(self) -> None:
         """TLS is on: the session begins anew (RFC 3207 §4.2)."""

@@ -27,7 +27,6 @@ import pytest
 from smtpconversation import (
     PLAIN,
     Client,
-    HeldCommits,
     RecordingStore,
     Server,
     SinkDirectory,
@@ -37,6 +36,7 @@ from smtpconversation import (
 
 from mailsrv.server.site import Listener
 from mailsrv.smtp import errors
+from mailsrv.testing import HeldStore
 
 DIALOGUES = sorted((Path(__file__).parent.parent / "dialogues").glob("*.txt"))
 SETTINGS = ("limits", "factory", "listener", "peer", "directory", "store")
@@ -71,8 +71,10 @@ def octetsOf(text: str) -> bytes:
     text = re.sub(r"\\\{(.+?)\*(\d+)\}", lambda match: match[1] * int(match[2]), text)
     return re.sub(
         rb"\\(x[0-9a-f]{2}|.)",
-        lambda match: {b"r": b"\r", b"n": b"\n", b"\\": b"\\"}.get(match[1])
-        or bytes.fromhex(match[1][1:].decode()),
+        lambda match: (
+            {b"r": b"\r", b"n": b"\n", b"\\": b"\\"}.get(match[1])
+            or bytes.fromhex(match[1][1:].decode())
+        ),
         text.encode(),
     )
 
@@ -106,13 +108,14 @@ def read(path: Path) -> Dialogue:
 
 def options(text: str) -> dict[str, Any]:
     return {
-        name: int(value) for name, value in (word.split("=") for word in text.split() if "=" in word)
+        name: int(value)
+        for name, value in (word.split("=") for word in text.split() if "=" in word)
     }
 
 
 def begin(settings: dict[str, str]) -> tuple[Server, Client]:
     server = Server(
-        store=HeldCommits() if settings.get("store") == "held" else RecordingStore(),
+        store=HeldStore() if settings.get("store") == "held" else RecordingStore(),
         directory=SinkDirectory() if settings.get("directory") == "sink" else StaticDirectory(),
         limits=limited(**options(settings.get("limits", ""))),
         **options(settings.get("factory", "")),
@@ -149,9 +152,9 @@ def act(server: Server, step: Step) -> None:
     elif step.action == "answer":
         server.directory.answer()
     elif step.action == "commit":
-        server.store.held.pop(0).commit()
+        server.store.commit()
     elif step.action == "fail":
-        server.store.held.pop(0).fail(getattr(errors, step.argument)("a secret of ours"))
+        server.store.fail(getattr(errors, step.argument)("a secret of ours"))
     elif step.action == "shutdown":
         server.factory.shutdown()
     else:
