@@ -5,11 +5,13 @@ A method that returns "X or a Deferred of X" returns X itself wherever it knows 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer
 from zope.interface import Attribute, Interface
 
 from mailsrv.smtp.address import Mailbox
@@ -18,7 +20,7 @@ from mailsrv.smtp.message import Content, Message
 from mailsrv.smtp.reply import Reply
 
 if TYPE_CHECKING:
-    from twisted.internet.ssl import CertificateOptions
+    from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 
 Answer = Reply | None
 # Any, since Deferred is invariant: what fires is a Reply, respectively an Answer.
@@ -200,47 +202,203 @@ class ISessionObserver(Interface):
         """A message was committed, `seconds` after the end of its data."""
 
 
+class UnexpectedReply(Exception):
+    """A command was answered with a code that was not expected; `reply` is the answer."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(f"{reply.code} {reply.enhanced} {reply.text}")
+        self.reply = reply
+
+
+class CommandSentException(Exception):
+    """An extension has sent the command itself; `reply` is the Deferred of its Reply."""
+
+    def __init__(self, reply: Deferred[Reply]) -> None:
+        super().__init__("the command has been sent")
+        self.reply = reply
+
+
+class IContentProducer(Interface):
+    """Gives the octets of a message, of the shape of twisted.web's IBodyProducer."""
+
+    length = Attribute("int: octets in all; anything else: not known.")
+
+    def startProducing(consumer: IConsumer) -> Deferred[None]:
+        """Write to `consumer` from now on; fires after the last octet, never once stopped."""
+
+    def pauseProducing() -> None:
+        """Write no more until told so."""
+
+    def resumeProducing() -> None:
+        """Go on."""
+
+    def stopProducing() -> None:
+        """Write no more at all."""
+
+
+class IClientTransaction(Interface):
+    """A mail transaction a client is about to begin, as its extensions see it."""
+
+    sender = Attribute("str: local-part@domain, '' for <>.")
+    recipients = Attribute("tuple of str: likewise.")
+    parameters = Attribute("Parameters of MAIL the sender asked for.")
+    recipientParameters = Attribute("Mapping of a recipient to the Parameters of RCPT, likewise.")
+    size = Attribute("int or None: octets of content, where known.")
+    traits = Attribute("mailsrv.smtp.survey.Traits of the content, or None: not known.")
+    usesChunks = Attribute("bool: whether the content will go by BDAT.")
+
+
 class IOctetBuffer(Interface):
     """The octets of a client's connection, in both directions (`getBuffer()` of the writer)."""
 
     def write(octets: bytes) -> None:
         """Send octets as they are."""
 
-    def startTLS(contextFactory: CertificateOptions, hostname: str) -> Deferred[None]:
-        """Turn the connection to TLS; fires after the handshake, fails where it fails."""
+    def startTLS(
+        connectionCreator: IOpenSSLClientConnectionCreator, isVerified: bool
+    ) -> Deferred[None]:
+        """Turn the connection to TLS; fires after the handshake.
+
+        `isVerified`: whether the creator verifies the host's certificate. Fails with
+        UnexpectedReply where the handshake fails, and where octets in clear are left over, which
+        ends the connection. All that was learnt before is forgotten, EHLO is said again."""
 
 
 class IEsmtpCommandWriter(Interface):
-    """What client extensions write commands with (the seed's EsmtpCommandWriter)."""
+    """What client extensions write commands with."""
+
+    hostname = Attribute("str: the server's name, which its certificate must be for.")
+    isSecure = Attribute("bool: whether TLS is on.")
+    isVerified = Attribute("bool: whether, too, the certificate is the host's.")
 
     def getBuffer() -> IOctetBuffer:
         """The octets in both directions."""
 
-    def executeCommand(command: Command, expectedCodes: Sequence[int]) -> Deferred[Reply]:
+    def executeCommand(command: Command, expectedCodes: Collection[int] = ()) -> Deferred[Reply]:
         """Send a command and wait for its reply; fails with UnexpectedReply where its code is
-        not among `expectedCodes` (none given: any will do)."""
+        not among `expectedCodes` (none given: any will do).
+
+        A connection that ends answers too: with the server's 421, or with a LocalReply 451.
+        Cancelling ends the connection. ValueError where the command is more than one line."""
 
 
 class IClientExtension(Interface):
-    """The client half of an ESMTP extension (the seed's Extension)."""
+    """The client half of an ESMTP extension; one object serves all connections, without state.
+
+    It is asked whether or not the server offers its keyword: `params` are the keyword's
+    parameters ('' for none), None where it is not offered. Parameters it then adds all the same
+    are left out.
+    """
 
     def getKeyword() -> str:
-        """The EHLO keyword it serves; only where the server offers it is the rest called."""
+        """The EHLO keyword it serves."""
 
-    def afterEhlo(writer: IEsmtpCommandWriter, params: str) -> Deferred[None] | None:
-        """A turn after EHLO, with the keyword's parameters."""
+    def afterEhlo(writer: IEsmtpCommandWriter, params: str | None) -> MaybeDeferredAnswer:
+        """A turn after EHLO (or HELO). None, or the Reply that makes this connection useless.
 
-    def getMailParams(envelope: object) -> Parameters:
-        """The parameters to add to MAIL."""
+        After an extension has turned TLS on, EHLO is said again and all are asked anew."""
 
-    def getRcptParams(envelope: object, forwardPath: str) -> Parameters:
-        """The parameters to add to RCPT."""
+    def getMailParams(transaction: IClientTransaction, params: str | None) -> Parameters | Reply:
+        """The parameters to add to MAIL, or the Reply that refuses the message: nothing of it
+        is sent then. Of two extensions that add the same parameter the later one wins."""
+
+    def getRcptParams(
+        transaction: IClientTransaction, forwardPath: str, params: str | None
+    ) -> Parameters | Reply:
+        """The parameters to add to RCPT, or the Reply that refuses this recipient, likewise."""
 
     def atCommand(
-        writer: IEsmtpCommandWriter, command: Command, expectedCodes: Sequence[int]
+        writer: IEsmtpCommandWriter, command: Command, expectedCodes: Collection[int]
     ) -> None:
-        """A turn at each command before it is sent; raise CommandSentException, which carries
-        the Deferred of its reply, after sending it oneself."""
+        """A turn at each command before it is sent, where the keyword is offered.
+
+        It may send the command itself, with what it likes before it, and raise
+        CommandSentException, which carries the Deferred of the reply. What it says to `writer`
+        is not shown to extensions again."""
 
 
 ParameterOwners = Mapping[str, IServerExtension]
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedMessage:
+    """A message that is queued, without its content; the fields are those of Message.
+
+    `size`: octets of its content.
+    """
+
+    id: str
+    receivedAt: datetime
+    sender: str
+    parameters: str
+    trace: bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueItem:
+    """An address elsewhere that a message is queued for, claimed to be tried.
+
+    `claim`: names the claim, and nothing else ever. `domain`: of `address`, lower case, as
+    A-label. `recipient`, `parameters`: the accepted forward-path it comes from, and the parameters
+    of that RCPT as given. `attempts`: so far. `isDelayReported`: the sender knows that it takes
+    longer. `createdAt`: aware, UTC.
+    """
+
+    id: int
+    claim: str
+    message: QueuedMessage
+    address: str
+    domain: str
+    recipient: str
+    parameters: str
+    attempts: int
+    isDelayReported: bool
+    createdAt: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an attempt: `state` is 'sent', 'failed', or 'waiting' for another.
+
+    `reply`: what the next hop said, or why it could not be asked. `nextAttemptAt`: of what is
+    waiting; aware, UTC. `isDelayReported`: the report that goes with it tells of a delay.
+    """
+
+    item: QueueItem
+    state: str
+    reply: str
+    nextAttemptAt: datetime | None = None
+    isDelayReported: bool = False
+
+
+class IQueue(Interface):
+    """The queue of mail for addresses elsewhere; all that relay it share it.
+
+    Every method fails with one of `mailsrv.smtp.errors`: Unavailable, OutOfRoom, CannotStore.
+    """
+
+    def claim(
+        limit: int, now: datetime, until: datetime, excluded: Collection[str]
+    ) -> Deferred[list[QueueItem]]:
+        """Claim at most `limit` addresses due now, none of the domains `excluded`.
+
+        Nobody else claims them before `until`, unless they are released."""
+
+    def renew(items: Sequence[QueueItem], until: datetime) -> Deferred[None]:
+        """Keep what has not been settled claimed for longer; a claim that is lost stays lost."""
+
+    def release(items: Sequence[QueueItem]) -> Deferred[None]:
+        """Give claims back: what has not been settled is as due as it was."""
+
+    def settle(
+        outcomes: Sequence[Outcome], report: Message | None, now: datetime
+    ) -> Deferred[bool]:
+        """Write what came of attempts, and store the report of it, in one transaction.
+
+        Fires with whether any of it was news, after the COMMIT; what was not (the claim had
+        lapsed, the outcome was written before) is left as it is, and no report is stored then."""
+
+    def read(messageId: str, index: int) -> Deferred[bytes]:
+        """The `index`th MiB of a message's octets, from 0; fails with CannotStore where there
+        is none."""
