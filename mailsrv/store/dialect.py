@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Protocol
@@ -99,11 +100,12 @@ _SQLITE_FAULTS = {
     "SQLITE_CONSTRAINT_UNIQUE": Fault.DUPLICATE,
 }
 _SQLITE_NO_TABLES = ("no such table", "no such column", "has no column named")
-# Sizes as measured with batches of 64 messages of 4 KiB; the page size of a file that has one
-# already stays as it is.
-_SQLITE_SETTINGS = (
+# Sizes as measured with batches of 64 messages of 4 KiB.
+_SQLITE_FILE_SETTINGS = (
     "PRAGMA page_size = 8192",
     "PRAGMA journal_mode = WAL",
+)
+_SQLITE_SETTINGS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA cache_size = -8192",  # KiB
@@ -135,8 +137,7 @@ class SqliteDialect(Dialect):
 
     def connect(self, create: bool = False) -> sqlite3.Connection:
         if create:
-            # SQLite gives its -wal and -shm files the mode of the database.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._create()
         connection = sqlite3.connect(
             f"file:{quote(str(self.path.absolute()))}?mode=rw",
             uri=True,
@@ -147,12 +148,35 @@ class SqliteDialect(Dialect):
         )
         try:
             connection.file = self._fileId()
+            if create:
+                self._setUpFile(connection)
             for setting in _SQLITE_SETTINGS:
                 connection.execute(setting)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _create(self) -> None:
+        """Make the file; SQLite gives its -wal and -shm files the same mode."""
+        # One that is there must not be opened here: to close it would drop this process's locks.
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+    def _setUpFile(self, connection: sqlite3.Connection) -> None:
+        """Write-ahead logging; several that start at once wait for one another."""
+        patience = time.monotonic() + self._busyTimeout
+        while True:
+            try:
+                for setting in _SQLITE_FILE_SETTINGS:
+                    connection.execute(setting)
+                return
+            except sqlite3.OperationalError as error:
+                # SQLite itself does not wait here.
+                isBusy = self.classify(error) is Fault.TRANSIENT
+                if not isBusy or time.monotonic() >= patience:
+                    raise
+                time.sleep(0.01)
 
     def _fileId(self) -> tuple[int, int] | None:
         try:
@@ -168,7 +192,7 @@ class SqliteDialect(Dialect):
     def classify(self, error: BaseException) -> Fault:
         name = getattr(error, "sqlite_errorname", "")
         fault = _SQLITE_FAULTS.get(name) or _SQLITE_FAULTS.get("_".join(name.split("_")[:2]))
-        if fault is None and any(text in str(error) for text in _SQLITE_NO_TABLES):
+        if name == "SQLITE_ERROR" and any(text in str(error) for text in _SQLITE_NO_TABLES):
             return Fault.TABLES
         return fault or Fault.OTHER
 

@@ -48,9 +48,13 @@ class ConnectionPool(adbapi.ConnectionPool):
         self.outstanding = 0
         self.closed = False
         self._idle: list[Deferred[None]] = []
-        self.threadpool.name = name
+
+    def start(self) -> None:
+        """Called by adbapi as soon as the reactor runs."""
+        self.threadpool.name = self.name
         # A thread that hangs in the driver must not keep the process from ending.
         self.threadpool.threadFactory = _DaemonThread
+        super().start()
 
     # In the reactor
 
@@ -104,6 +108,8 @@ class ConnectionPool(adbapi.ConnectionPool):
     def finalClose(self) -> None:
         """Close, at the latest when the reactor stops, without waiting for a thread that hangs."""
         self.closed = True
+        if self.threadpool.joined:
+            return
         if self.outstanding and self.running:
             self.shutdownID = None
             self.running = False

@@ -263,7 +263,7 @@ class GroupCommitTests(SynchronousTestCase):
 
     def test_halves_are_marked_apart(self) -> None:
         self.add("x")
-        self.add("a", "b", "c")
+        answers = self.add("a", "b", "c")
         self.commits.succeed()
         left, right = self.commits.batches[1].halves()
         self.assertEqual((left.items, right.items), (["a"], ["b", "c"]))
@@ -271,6 +271,9 @@ class GroupCommitTests(SynchronousTestCase):
         self.clock.advance(30)  # `a` is committing, the others are not
         self.assertEqual(left.mark(), [])
         self.assertRaises(Abandoned, right.mark)
+        self.assertNoResult(answers[0])
+        self.failureResultOf(answers[1], Unavailable)
+        self.failureResultOf(answers[2], Unavailable)
 
     # The end
 

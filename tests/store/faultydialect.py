@@ -1,0 +1,101 @@
+"""SQLite with faults on order, and a pool without threads: for tests that must not race."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.testing import MemoryReactorClock
+
+from mailsrv.store.dialect import Fault, SqliteDialect
+from mailsrv.store.migrate import upgrade
+from mailsrv.store.pool import ConnectionPool
+
+
+class Lost(Exception):
+    """The connection to the database is lost."""
+
+
+class FaultyConnection:
+    """A connection that runs `atCommit` in place of its commit, once for each that is given."""
+
+    def __init__(self, dialect: FaultyDialect, connection: sqlite3.Connection) -> None:
+        self._dialect = dialect
+        self.connection = connection
+
+    def commit(self) -> None:
+        if self._dialect.atCommit:
+            self._dialect.atCommit.pop(0)(self.connection)
+        else:
+            self.connection.commit()
+
+    def rollback(self) -> None:
+        if self._dialect.failsToRollBack:
+            raise Lost("rollback")
+        self.connection.rollback()
+
+    def close(self) -> None:
+        self.connection.close()
+        if self._dialect.failsToRollBack:
+            raise Lost("close")
+
+    def cursor(self) -> Any:
+        if self._dialect.atCursor:
+            self._dialect.atCursor.pop(0)(self.connection)
+        return self.connection.cursor()
+
+
+class FaultyDialect(SqliteDialect):
+    """`atConnect`, `atCursor`, `atCommit`: what to do in place of, or before, each next one."""
+
+    lockingRead = ""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, busyTimeout=0)
+        self.atConnect: list[Callable[[], None]] = []
+        self.atCursor: list[Callable[[sqlite3.Connection], None]] = []
+        self.atCommit: list[Callable[[sqlite3.Connection], None]] = []
+        self.failsToRollBack = False
+        self.connections = 0
+        upgrade(SqliteDialect(path))
+
+    def connect(self, create: bool = False) -> Any:
+        if self.atConnect:
+            self.atConnect.pop(0)()
+        self.connections += 1
+        return FaultyConnection(self, super().connect(create))
+
+    def isStale(self, connection: Any) -> bool:
+        return super().isStale(connection.connection)
+
+    def isLost(self, error: BaseException) -> bool:
+        return isinstance(error, Lost) or super().isLost(error)
+
+    def classify(self, error: BaseException) -> Fault:
+        return Fault.UNAVAILABLE if isinstance(error, Lost) else super().classify(error)
+
+
+def lose(*_: object) -> None:
+    """The connection dies before the database heard of it."""
+    raise Lost("server has gone away")
+
+
+def commitAndLose(connection: sqlite3.Connection) -> None:
+    """The connection dies between the COMMIT and its answer."""
+    connection.commit()
+    raise Lost("server has gone away")
+
+
+class InlinePool(ConnectionPool):
+    """Runs everything at once, in the thread that asks."""
+
+    def __init__(self, dialect: SqliteDialect) -> None:
+        super().__init__(dialect, MemoryReactorClock(), 1)
+
+    def _submit(self, work: Callable[[Any], Any]) -> Deferred[Any]:
+        if self.closed:
+            return super()._submit(work)
+        return execute(self._work, work)
