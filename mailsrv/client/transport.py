@@ -162,6 +162,8 @@ class EsmtpTransport:
         try:
             self.greeting = _expect(await writer.greeting, 220)
             await self._introduce()
+            if writer.ended is not None:
+                raise UnexpectedReply(writer.ended)
         except BaseException:
             self._leave()
             raise

@@ -14,15 +14,18 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from mailsrv.extensions.extension import ServerExtension
+from mailsrv.extensions.extension import ClientExtension, ServerExtension
 from mailsrv.extensions.throttle import Throttle
 from mailsrv.interfaces import (
+    IEsmtpCommandWriter,
     ILogin,
     ISession,
     ITransaction,
     MaybeDeferredAnswer,
     MaybeDeferredReply,
+    UnexpectedReply,
 )
+from mailsrv.smtp import local
 from mailsrv.smtp import reply as r
 from mailsrv.smtp.command import Command, Parameters
 from mailsrv.smtp.errors import Busy
@@ -184,3 +187,52 @@ async def _coroutine(awaitable: Awaitable[Reply]) -> Reply:
 
 
 _MECHANISMS: dict[str, type[_Mechanism]] = {"PLAIN": _Plain, "LOGIN": _Login}
+
+
+class AuthClient(ClientExtension):
+    """Logs in with a name and a password, by PLAIN, or LOGIN where only that is offered.
+
+    They are given to the host whose certificate has been verified and to nobody else, so a
+    StartTlsClient with TlsPolicy.VERIFIED goes before it, or the endpoint is a TLS one; with
+    `allowInsecure` in clear too, which is for tests on loopback. Credentials that are not
+    accepted end the connection: mail does not go without them.
+    """
+
+    keyword = "AUTH"
+
+    def __init__(self, name: str, password: str, allowInsecure: bool = False) -> None:
+        if "\0" in name + password:
+            raise ValueError("NUL in a name or password")
+        self._name = name.encode()
+        self._password = password.encode()
+        self._allowInsecure = allowInsecure
+
+    def afterEhlo(self, writer: IEsmtpCommandWriter, params: str | None) -> MaybeDeferredAnswer:
+        if not (writer.isVerified or self._allowInsecure):
+            return local.TLS_FOR_CREDENTIALS
+        mechanisms = (params or "").upper().split()
+        if "PLAIN" in mechanisms:
+            words = [b"PLAIN " + _base64(b"\0" + self._name + b"\0" + self._password)]
+        elif "LOGIN" in mechanisms:
+            words = [b"LOGIN", _base64(self._name), _base64(self._password)]
+        else:
+            return local.AUTH_NOT_OFFERED
+        return Deferred.fromCoroutine(_logIn(writer, words))
+
+
+async def _logIn(writer: IEsmtpCommandWriter, words: list[bytes]) -> Reply | None:
+    """Say AUTH, and each further response when asked for it; the last is answered 235."""
+    commands = [Command("AUTH", words[0])]
+    commands += [Command(word.decode("ascii")) for word in words[1:]]
+    try:
+        for command in commands[:-1]:
+            await writer.executeCommand(command, (334,))
+        await writer.executeCommand(commands[-1], (235,))
+    except UnexpectedReply as unexpected:
+        said = unexpected.reply
+        return local.outOfPlace(said) if said.isPositive else said
+    return None
+
+
+def _base64(octets: bytes) -> bytes:
+    return base64.b64encode(octets)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from mailsrv.extensions.extension import ServerExtension
-from mailsrv.interfaces import ISession, MaybeDeferredAnswer
+from mailsrv.extensions.extension import ClientExtension, ServerExtension
+from mailsrv.interfaces import IClientTransaction, ISession, MaybeDeferredAnswer
 from mailsrv.smtp import reply as r
-from mailsrv.smtp.command import MAX_LINE, Command
+from mailsrv.smtp.command import MAX_LINE, Command, Parameters
 
 _ARGUMENT = re.compile(rb"([0-9]{1,18})(?:[ \t]+(LAST))?", re.IGNORECASE)
 BAD_CHUNK = r.reply(501, "5.5.4", "Syntax error: BDAT octets [LAST]")
@@ -35,3 +35,19 @@ class ChunkingServer(ServerExtension):
         else:
             session.expectContent(octets, isLast)
         return None
+
+
+class ChunkingClient(ClientExtension):
+    """Lets content go by BDAT where DATA would not carry it as it is: no CRLF at its end, a line
+    over 1,000 octets, a NUL, and, with BinaryMimeClient, a bare CR or LF."""
+
+    keyword = "CHUNKING"
+
+
+class BinaryMimeClient(ClientExtension):
+    """Says BODY=BINARYMIME of content that goes by BDAT (RFC 3030 §3); stands behind BodyClient."""
+
+    keyword = "BINARYMIME"
+
+    def getMailParams(self, transaction: IClientTransaction, params: str | None) -> Parameters:
+        return {"BODY": "BINARYMIME"} if transaction.usesChunks else {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mailsrv.extensions.extension import ServerExtension
-from mailsrv.interfaces import ITransaction, MaybeDeferredAnswer
+from mailsrv.extensions.extension import ClientExtension, ServerExtension
+from mailsrv.interfaces import IClientTransaction, ITransaction, MaybeDeferredAnswer
 from mailsrv.smtp import reply as r
 from mailsrv.smtp.address import Mailbox
 from mailsrv.smtp.command import Parameters
@@ -58,3 +58,24 @@ class DsnServer(ServerExtension):
 def _refusal(params: Parameters) -> r.Reply | None:
     isRight = all(value is not None and _GRAMMAR[name](value) for name, value in params.items())
     return None if isRight else r.BAD_PARAMETER
+
+
+class DsnClient(ClientExtension):
+    """Passes on what the sender asked for: RET and ENVID, NOTIFY and ORCPT.
+
+    Where DSN is not offered they are left out; what that means is the relay's question (§5.2.2).
+    """
+
+    keyword = "DSN"
+
+    def getMailParams(self, transaction: IClientTransaction, params: str | None) -> Parameters:
+        return _taken(DsnServer.mailParams, transaction.parameters)
+
+    def getRcptParams(
+        self, transaction: IClientTransaction, forwardPath: str, params: str | None
+    ) -> Parameters:
+        return _taken(DsnServer.rcptParams, transaction.recipientParameters.get(forwardPath, {}))
+
+
+def _taken(names: frozenset[str], parameters: Parameters) -> Parameters:
+    return {name: value for name, value in parameters.items() if name.upper() in names}

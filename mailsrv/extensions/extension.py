@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from zope.interface import implementer
 
 from mailsrv.interfaces import (
+    IClientExtension,
+    IClientTransaction,
+    IEsmtpCommandWriter,
     IServerExtension,
     ISession,
     ITransaction,
@@ -15,6 +18,7 @@ from mailsrv.interfaces import (
 from mailsrv.smtp import reply as r
 from mailsrv.smtp.address import Mailbox
 from mailsrv.smtp.command import Command, Parameters
+from mailsrv.smtp.reply import Reply
 
 
 @implementer(IServerExtension)
@@ -42,3 +46,31 @@ class ServerExtension:
 
     def atCommand(self, session: ISession, command: Command) -> MaybeDeferredAnswer:
         return r.NOT_IMPLEMENTED
+
+
+@implementer(IClientExtension)
+class ClientExtension:
+    """The client half to start from: a keyword, nothing added, nothing refused."""
+
+    keyword = ""
+
+    def getKeyword(self) -> str:
+        return self.keyword
+
+    def afterEhlo(self, writer: IEsmtpCommandWriter, params: str | None) -> MaybeDeferredAnswer:
+        return None
+
+    def getMailParams(
+        self, transaction: IClientTransaction, params: str | None
+    ) -> Parameters | Reply:
+        return {}
+
+    def getRcptParams(
+        self, transaction: IClientTransaction, forwardPath: str, params: str | None
+    ) -> Parameters | Reply:
+        return {}
+
+    def atCommand(
+        self, writer: IEsmtpCommandWriter, command: Command, expectedCodes: Collection[int]
+    ) -> None:
+        """No turn taken."""

@@ -6,7 +6,7 @@ LIMITS (RFC 9422).
 
 from __future__ import annotations
 
-from mailsrv.extensions.extension import ServerExtension
+from mailsrv.extensions.extension import ClientExtension, ServerExtension
 from mailsrv.interfaces import ISession
 
 
@@ -24,3 +24,13 @@ class LimitsKeyword(ServerExtension):
 
     def atEhlo(self, session: ISession) -> str | None:
         return f"RCPTMAX={session.limits.maxRecipients}"
+
+
+class ClientKeyword(ClientExtension):
+    """A keyword whose use the client itself knows: given PIPELINING, it sends commands in groups.
+
+    Others have no behaviour.
+    """
+
+    def __init__(self, keyword: str) -> None:
+        self.keyword = keyword

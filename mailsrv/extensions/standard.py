@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from mailsrv.extensions.body import BodyServer
-from mailsrv.extensions.chunking import ChunkingServer
-from mailsrv.extensions.dsn import DsnServer
-from mailsrv.extensions.keywords import Keyword, LimitsKeyword
-from mailsrv.extensions.size import SizeServer
-from mailsrv.extensions.smtputf8 import SmtpUtf8Server
-from mailsrv.interfaces import IServerExtension
+from mailsrv.extensions.body import BodyClient, BodyServer
+from mailsrv.extensions.chunking import BinaryMimeClient, ChunkingClient, ChunkingServer
+from mailsrv.extensions.dsn import DsnClient, DsnServer
+from mailsrv.extensions.keywords import ClientKeyword, Keyword, LimitsKeyword
+from mailsrv.extensions.size import SizeClient, SizeServer
+from mailsrv.extensions.smtputf8 import SmtpUtf8Client, SmtpUtf8Server
+from mailsrv.interfaces import IClientExtension, IServerExtension
 
 
 def standardExtensions(*, allowVrfy: bool = True, allowExpn: bool = True) -> list[IServerExtension]:
@@ -26,4 +26,20 @@ def standardExtensions(*, allowVrfy: bool = True, allowExpn: bool = True) -> lis
         *([Keyword("VRFY")] if allowVrfy else []),
         *([Keyword("EXPN")] if allowExpn else []),
         LimitsKeyword(),
+    ]
+
+
+def clientExtensions() -> list[IClientExtension]:
+    """New client halves of all extensions that need no configuration.
+
+    A StartTlsClient and an AuthClient go before them.
+    """
+    return [
+        ClientKeyword("PIPELINING"),
+        SizeClient(),
+        BodyClient(),
+        SmtpUtf8Client(),
+        ChunkingClient(),
+        BinaryMimeClient(),
+        DsnClient(),
     ]
