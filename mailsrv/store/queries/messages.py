@@ -22,9 +22,11 @@ _LISTED = (
 _COLUMNS = (*_LISTED, "trace", "body")
 _INSERT = f"INSERT INTO messages ({', '.join(_COLUMNS)}, data) VALUES ({marks(15)})"  # noqa: S608
 _INSERT_PART = "INSERT INTO message_parts (message_id, seq, data) VALUES (?, ?, ?)"
-_LIST = "SELECT DISTINCT {columns} FROM {tables} WHERE {where} ORDER BY m.id DESC LIMIT ?"
+_LIST = "SELECT DISTINCT {columns} FROM {tables} WHERE {where} ORDER BY {id} DESC LIMIT ?"
 _SEARCH = "(m.subject LIKE ? ESCAPE '!' OR m.body LIKE ? ESCAPE '!')"
-_RECIPIENTS = "recipients r JOIN messages m ON m.id = r.message_id"
+# What is walked down, newest first: the tables, and the column whose index gives the order.
+_ALL = ("messages m", "m.id")
+_BY_RECIPIENT = ("recipients r JOIN messages m ON m.id = r.message_id", "r.message_id")
 
 
 def insertMessagesTxn(txn: Txn, messages: Sequence[Message]) -> None:
@@ -97,25 +99,28 @@ def listMessagesTxn(
         part = "%" + re.sub("([%_!])", r"!\1", search) + "%"
         conditions.append((_SEARCH, part, part))
     if before is not None:
-        conditions.append(("m.id < ?", before))
+        conditions.append(("{id} < ?", before))
     if to is None:
-        return _listTxn(txn, "messages m", conditions, limit)
+        return _listTxn(txn, _ALL, conditions, limit)
     # Two walks down an index each, so that a page costs a page however large the mailbox is.
     key = addressKey(to)
-    named = _listTxn(txn, _RECIPIENTS, [*conditions, ("r.address_key = ?", key)], limit)
+    named = _listTxn(txn, _BY_RECIPIENT, [*conditions, ("r.address_key = ?", key)], limit)
     txn.execute("SELECT id FROM users WHERE address_key = ?", (key,))
     user = txn.fetchone()
     if user is None:
         return named
-    held = _listTxn(txn, _RECIPIENTS, [*conditions, ("r.user_id = ?", user[0])], limit)
+    held = _listTxn(txn, _BY_RECIPIENT, [*conditions, ("r.user_id = ?", user[0])], limit)
     both = {row["id"]: row for row in (*named, *held)}
     return sorted(both.values(), key=lambda row: str(row["id"]), reverse=True)[:limit]
 
 
-def _listTxn(txn: Txn, tables: str, conditions: list[tuple[Any, ...]], limit: int) -> list[Row]:
-    columns = ", ".join(f"m.{name}" for name in _LISTED)
-    where = " AND ".join(condition for condition, *_ in conditions) or "1 = 1"
-    sql = _LIST.format(columns=columns, tables=tables, where=where)
+def _listTxn(
+    txn: Txn, walk: tuple[str, str], conditions: list[tuple[Any, ...]], limit: int
+) -> list[Row]:
+    tables, id = walk
+    columns = ", ".join([f"{id} AS id", *(f"m.{name}" for name in _LISTED[1:])])
+    where = " AND ".join(text.format(id=id) for text, *_ in conditions) or "1 = 1"
+    sql = _LIST.format(columns=columns, tables=tables, where=where, id=id)
     txn.execute(sql, (*(value for _, *values in conditions for value in values), limit))
     return rowsTxn(txn)
 
