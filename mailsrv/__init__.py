@@ -1,1 +1,117 @@
-"""An SMTP server that lands mail in your own SQL database."""
+"""An SMTP server that lands mail in your own SQL database.
+
+What another Twisted program needs is named here; each name is loaded when it is first used, so
+that `import mailsrv` alone costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mailsrv.extensions.extension import ServerExtension
+    from mailsrv.extensions.standard import standardExtensions
+    from mailsrv.interfaces import (
+        IDirectory,
+        IMessageStore,
+        IPolicy,
+        IServerExtension,
+        ISession,
+        ISessionObserver,
+        ITransaction,
+        Limits,
+        Resolution,
+    )
+    from mailsrv.policies.policy import Policy
+    from mailsrv.policies.relay import RelayPolicy
+    from mailsrv.server.factory import SmtpServerFactory
+    from mailsrv.server.site import Listener
+    from mailsrv.server.spool import SpoolBudget
+    from mailsrv.smtp.address import Mailbox
+    from mailsrv.smtp.errors import CannotStore, OutOfRoom, Unavailable
+    from mailsrv.smtp.message import Message, Recipient, Summary
+    from mailsrv.smtp.reply import Reply, reply
+    from mailsrv.store.dialect import parseUrl
+    from mailsrv.store.directory import SinkDirectory, SqlDirectory
+    from mailsrv.store.memory import MemoryStore
+    from mailsrv.store.migrate import upgrade
+    from mailsrv.store.pool import ConnectionPool
+    from mailsrv.store.sqlstore import SqlStore
+
+_PLACES = {
+    "CannotStore": "smtp.errors",
+    "ConnectionPool": "store.pool",
+    "IDirectory": "interfaces",
+    "IMessageStore": "interfaces",
+    "IPolicy": "interfaces",
+    "IServerExtension": "interfaces",
+    "ISession": "interfaces",
+    "ISessionObserver": "interfaces",
+    "ITransaction": "interfaces",
+    "Limits": "interfaces",
+    "Listener": "server.site",
+    "Mailbox": "smtp.address",
+    "MemoryStore": "store.memory",
+    "Message": "smtp.message",
+    "OutOfRoom": "smtp.errors",
+    "Policy": "policies.policy",
+    "Recipient": "smtp.message",
+    "RelayPolicy": "policies.relay",
+    "Reply": "smtp.reply",
+    "Resolution": "interfaces",
+    "ServerExtension": "extensions.extension",
+    "SinkDirectory": "store.directory",
+    "SmtpServerFactory": "server.factory",
+    "SpoolBudget": "server.spool",
+    "SqlDirectory": "store.directory",
+    "SqlStore": "store.sqlstore",
+    "Summary": "smtp.message",
+    "Unavailable": "smtp.errors",
+    "parseUrl": "store.dialect",
+    "reply": "smtp.reply",
+    "standardExtensions": "extensions.standard",
+    "upgrade": "store.migrate",
+}
+
+__all__ = [
+    "CannotStore",
+    "ConnectionPool",
+    "IDirectory",
+    "IMessageStore",
+    "IPolicy",
+    "IServerExtension",
+    "ISession",
+    "ISessionObserver",
+    "ITransaction",
+    "Limits",
+    "Listener",
+    "Mailbox",
+    "MemoryStore",
+    "Message",
+    "OutOfRoom",
+    "Policy",
+    "Recipient",
+    "RelayPolicy",
+    "Reply",
+    "Resolution",
+    "ServerExtension",
+    "SinkDirectory",
+    "SmtpServerFactory",
+    "SpoolBudget",
+    "SqlDirectory",
+    "SqlStore",
+    "Summary",
+    "Unavailable",
+    "parseUrl",
+    "reply",
+    "standardExtensions",
+    "upgrade",
+]
+
+
+def __getattr__(name: str) -> Any:
+    place = _PLACES.get(name)
+    if place is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{place}"), name)
