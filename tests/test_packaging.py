@@ -1,0 +1,103 @@
+"""Packages: what is built holds what runs, and an installed one runs without the checkout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SQL = {
+    f"mailsrv/schema/{file.relative_to(ROOT / 'schema')}" for file in ROOT.glob("schema/*/*.sql")
+}
+MODULES = {str(file.relative_to(ROOT)) for file in ROOT.glob("mailsrv/**/*.py")}
+WANTED = {*SQL, *MODULES, "mailsrv/py.typed", "twisted/plugins/smtpstore_plugin.py"}
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run it far from the checkout: nothing of ours is importable but what is installed."""
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, env=env, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy to build in, so that no build/ and egg-info are left in the tree, or found there."""
+    copy = tmp_path_factory.mktemp("build") / "checkout"
+    leave = shutil.ignore_patterns(
+        ".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".coverage*"
+    )
+    shutil.copytree(ROOT, copy, symlinks=True, ignore=leave)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def built(checkout: Path) -> tuple[Path, Path]:
+    """The sdist, and the wheel that was made out of it."""
+    python = (sys.executable, "-m", "build", "--no-isolation", checkout)
+    run(*python, "--outdir", checkout / "dist", cwd=checkout.parent)
+    [sdist] = checkout.glob("dist/*.tar.gz")
+    [wheel] = checkout.glob("dist/*.whl")
+    return sdist, wheel
+
+
+def test_the_sdist_holds_everything_as_real_files(built: tuple[Path, Path]) -> None:
+    with tarfile.open(built[0]) as archive:
+        files = {
+            member.name.partition("/")[2]: member
+            for member in archive.getmembers()
+            if not member.isdir()
+        }
+    assert set(files) >= {*WANTED, "Makefile", "README.rst", "LICENSE", "tests/test_packaging.py"}
+    assert not [name for name, member in files.items() if not member.isfile()]
+    assert "twisted/__init__.py" not in files
+
+
+def test_the_wheel_holds_what_runs_and_no_package_of_a_common_name(
+    built: tuple[Path, Path],
+) -> None:
+    with zipfile.ZipFile(built[1]) as archive:
+        names = set(archive.namelist())
+    assert names >= WANTED
+    tops = {name.partition("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"mailsrv", "twisted"}
+    assert {name for name in names if name.startswith("twisted/")} == {
+        "twisted/plugins/smtpstore_plugin.py"
+    }
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist", "editable"])
+def test_what_is_installed_is_listed_by_twistd_and_makes_its_tables(
+    kind: str, checkout: Path, built: tuple[Path, Path], tmp_path: Path
+) -> None:
+    home = tmp_path / "venv"
+    venv.create(home, with_pip=False)
+    python = home / "bin" / "python"
+    # What we depend on is that of the tests: only we ourselves are installed.
+    site = Path(
+        run(python, "-c", "import site; print(site.getsitepackages()[0])", cwd=tmp_path).strip()
+    )
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    what = {"wheel": [built[1]], "sdist": [built[0]], "editable": ["--editable", checkout]}[kind]
+    pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps")
+    run(*pip, "--ignore-installed", "--no-build-isolation", *what, cwd=tmp_path)
+
+    place = run(python, "-c", "import mailsrv; print(mailsrv.__file__)", cwd=tmp_path)
+    assert place.startswith(str(checkout if kind == "editable" else home))
+    twistd = (python, "-c", "from twisted.scripts.twistd import run; run()")
+    assert "smtpstore" in run(*twistd, "--help", cwd=tmp_path)
+    assert "--max-recipients=N" in run(*twistd, "smtpstore", "--help", cwd=tmp_path)
+    run(home / "bin" / "smtpstore", "init", "--db", "sqlite:mail.db", cwd=tmp_path)
+    assert (tmp_path / "mail.db").stat().st_size > 0
