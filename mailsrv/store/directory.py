@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from mailsrv.interfaces import IDirectory, MaybeDeferredReply, Resolution
 from mailsrv.smtp import reply as r
-from mailsrv.smtp.address import Mailbox
+from mailsrv.smtp.address import Mailbox, parseMailbox
 from mailsrv.smtp.errors import Unavailable
 from mailsrv.smtp.reply import Reply, reply
 from mailsrv.store.pool import ConnectionPool
@@ -56,6 +56,10 @@ class SinkDirectory:
         """252: mail would be taken."""
         return CANNOT_EXPAND
 
+    def owns(self, identity: str, mailbox: Mailbox) -> bool:
+        """Whether `mailbox` is the address of the login `identity`: there are no aliases."""
+        return mailbox.key == getattr(parseMailbox(identity), "key", None)
+
 
 @implementer(IDirectory)
 class SqlDirectory:
@@ -92,6 +96,11 @@ class SqlDirectory:
     def expand(self, string: str) -> MaybeDeferredReply:
         """The reply to EXPN (§3.5); fails with Unavailable."""
         return self._walk(self._routing.expand(string))
+
+    def owns(self, identity: str, mailbox: Mailbox) -> bool | Deferred[bool]:
+        """Whether `mailbox` is the address of the login `identity`, or an alias of it; fails
+        with Unavailable."""
+        return self._walk(self._routing.owns(identity, mailbox))
 
     def _walk(self, walk: Walk[_T]) -> _T | Deferred[_T]:
         answer = self._step(walk, _START)

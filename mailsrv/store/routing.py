@@ -117,6 +117,15 @@ class Routing:
         shown = [line for line in lines if line is not None]
         return NEEDS_UTF8 if len(shown) < len(lines) else reply(250, "2.1.5", *shown)
 
+    def owns(self, identity: str, mailbox: Mailbox) -> Walk[bool]:
+        """Whether `mailbox` is the address `identity` logged in with, or leads there."""
+        [found] = yield from self._lookUp([mailbox])
+        last = yield from self._behind(found)
+        if isinstance(last, User):
+            last = parseMailbox(last.address)
+        own = parseMailbox(identity)
+        return isinstance(last, Mailbox) and own is not None and last.key == own.key
+
     def _named(self, text: str) -> Walk[list[User | Alias | Group | Mailbox]]:
         """Whom the argument of VRFY or EXPN names, aliases followed; an Alias that is left is a
         loop. Without a domain a catch-all counts only where nobody has the name."""
