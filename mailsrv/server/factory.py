@@ -138,7 +138,8 @@ class SmtpServerFactory(ServerFactory):
         protocol.client = peer
         if self._isStopping:
             return r.shuttingDown(self.site.hostname)
-        tooManyOfOne = self._maxPerClient and self._clients[peer] > self._maxPerClient
+        # Who comes by a UNIX socket has no address to be counted by.
+        tooManyOfOne = peer and 0 < self._maxPerClient < self._clients[peer]
         if tooManyOfOne or len(self._protocols) > self._maxConnections:
             return r.tooManyConnections(self.site.hostname)
         return None

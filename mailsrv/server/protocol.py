@@ -229,8 +229,14 @@ class SmtpProtocol(LineReceiver):
             return
         self._isSkipping = False
         self._activeAt = self.factory.seconds()
+        self._backToLines(data[end + 1 :])
         self._answer(self.session.malformed(r.LINE_TOO_LONG, data[: end + 1][:64]))
-        self.setLineMode(data[end + 1 :])
+
+    def _backToLines(self, rest: bytes) -> None:
+        """Before the answer, which may go on with the lines in `rest`, or forget them."""
+        self.setLineMode()
+        if rest:
+            LineReceiver.dataReceived(self, rest)  # which is under way, and only keeps it
 
     # Content
 
@@ -243,9 +249,8 @@ class SmtpProtocol(LineReceiver):
         rest = self.session.contentReceived(data)
         if rest is None:
             return
+        self._backToLines(rest)
         self._answer(self.session.contentEnded())
-        if self.session.state not in RAW:
-            self.setLineMode(rest)
 
     # Answers
 

@@ -168,7 +168,10 @@ class Session:
         return MAX_LINE if owner is None else owner.verbs[verb]
 
     def malformed(self, reply: Reply, line: bytes) -> Reply:
-        """A line that is no command is answered `reply`; it counts as an error."""
+        """A line that is no command is answered `reply`; it counts as an error, and ends an
+        extension's dialogue."""
+        if self.state is State.LINES:
+            return self._lineAnswered(reply)
         return self._said(reply, "", line)
 
     def command(self, command: Command) -> MaybeDeferredAnswer:
@@ -185,7 +188,10 @@ class Session:
         except Exception:
             answer = self._failed(Failure())
         if isinstance(answer, Deferred):
-            return answer.addErrback(self._failed).addCallback(self._said, verb, argument)
+            return answer.addErrback(self._failed).addCallback(self._answered, verb, argument)
+        return self._answered(answer, verb, argument)
+
+    def _answered(self, answer: Answer, verb: str, argument: bytes) -> Answer:
         return answer and self._said(answer, verb, argument)
 
     def _carryOut(self, verb: str, command: Command) -> MaybeDeferredAnswer:

@@ -24,6 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from mailsrv.server.site import Listener
+from mailsrv.smtp import errors
+from mailsrv.testing import HeldStore
 from smtpconversation import (
     PLAIN,
     Client,
@@ -33,10 +37,6 @@ from smtpconversation import (
     StaticDirectory,
     limited,
 )
-
-from mailsrv.server.site import Listener
-from mailsrv.smtp import errors
-from mailsrv.testing import HeldStore
 
 DIALOGUES = sorted((Path(__file__).parent.parent / "dialogues").glob("*.txt"))
 SETTINGS = ("limits", "factory", "listener", "peer", "directory", "store")

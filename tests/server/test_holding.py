@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from smtpconversation import ENVELOPE, MESSAGE, Client, Server, StaticDirectory, codesOf
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -17,6 +16,7 @@ from mailsrv.smtp import reply as r
 from mailsrv.smtp.errors import CannotStore, OutOfRoom, Unavailable
 from mailsrv.smtp.message import Content, Summary
 from mailsrv.testing import HeldStore
+from smtpconversation import ENVELOPE, MESSAGE, Client, Server, StaticDirectory, codesOf
 
 
 def held(*more: str) -> tuple[Server, Client]:
