@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import chain
 from typing import Any, Protocol
 
 Row = dict[str, Any]
+
+_MOST_ROWS = 64  # an older SQLite takes no more than 999 parameters
 
 
 class Txn(Protocol):
@@ -48,6 +52,27 @@ def rowsTxn(txn: Txn) -> list[Row]:
     """All rows of the last SELECT, the columns' names as keys."""
     names = [column[0] for column in txn.description]
     return [dict(zip(names, row, strict=True)) for row in txn.fetchall()]
+
+
+def insertTxn(txn: Txn, into: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Insert `rows`, many to a statement; `into` is INSERT INTO table (columns).
+
+    At each statement the thread lets others run and has to wait for its turn again, which costs
+    more than the statement when the reactor is busy.
+    """
+    start = 0
+    while start < len(rows):
+        # Powers of two, so that few statements have to be prepared.
+        count = 1 << min(len(rows) - start, _MOST_ROWS).bit_length() - 1
+        chunk = rows[start : start + count]
+        txn.execute(_insert(into, len(chunk[0]), count), list(chain.from_iterable(chunk)))
+        start += count
+
+
+@lru_cache
+def _insert(into: str, columns: int, rows: int) -> str:
+    row = f"({marks(columns)})"
+    return f"{into} VALUES {', '.join([row] * rows)}"
 
 
 def marks(count: int) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from mailsrv.smtp.message import Message
-from mailsrv.store.queries import Row, Txn, clean, marks, rowsTxn, timeText
+from mailsrv.store.queries import Row, Txn, clean, insertTxn, marks, rowsTxn, timeText
 from mailsrv.store.queries.recipients import addressKey
 
 PART = 1 << 20  # octets in messages.data, and in each row of message_parts
@@ -20,7 +20,7 @@ _LISTED = (
     "date", "msg_id", "subject",
 )  # fmt: skip
 _COLUMNS = (*_LISTED, "trace", "body")
-_INSERT = f"INSERT INTO messages ({', '.join(_COLUMNS)}, data) VALUES ({marks(15)})"  # noqa: S608
+_INTO = f"INSERT INTO messages ({', '.join(_COLUMNS)}, data)"
 _INSERT_PART = "INSERT INTO message_parts (message_id, seq, data) VALUES (?, ?, ?)"
 _LIST = "SELECT DISTINCT {columns} FROM {tables} WHERE {where} ORDER BY {id} DESC LIMIT ?"
 _SEARCH = "(m.subject LIKE ? ESCAPE '!' OR m.body LIKE ? ESCAPE '!')"
@@ -31,7 +31,7 @@ _BY_RECIPIENT = ("recipients r JOIN messages m ON m.id = r.message_id", "r.messa
 
 def insertMessagesTxn(txn: Txn, messages: Sequence[Message]) -> None:
     """Write messages and their parts; content over 1 MiB is read piece by piece."""
-    txn.executemany(_INSERT, map(_row, messages))
+    insertTxn(txn, _INTO, [_row(message) for message in messages])
     for message in messages:
         if message.content.size > PART:
             for seq, piece in enumerate(message.content.pieces(PART, PART), 1):

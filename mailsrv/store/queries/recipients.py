@@ -7,12 +7,9 @@ from typing import Any
 
 from mailsrv.smtp.address import foldCase, parseMailbox
 from mailsrv.smtp.message import Message
-from mailsrv.store.queries import Row, Txn, clean, rowsTxn
+from mailsrv.store.queries import Row, Txn, clean, insertTxn, rowsTxn
 
-_INSERT = (
-    "INSERT INTO recipients (message_id, seq, user_id, address, address_key, parameters)"
-    " VALUES (?, ?, ?, ?, ?, ?)"
-)
+_INTO = "INSERT INTO recipients (message_id, seq, user_id, address, address_key, parameters)"
 
 
 def addressKey(address: str) -> str:
@@ -23,7 +20,7 @@ def addressKey(address: str) -> str:
 
 def insertRecipientsTxn(txn: Txn, messages: Iterable[Message]) -> None:
     """Write the recipients of messages just written."""
-    txn.executemany(_INSERT, _rows(messages))
+    insertTxn(txn, _INTO, list(_rows(messages)))
 
 
 def _rows(messages: Iterable[Message]) -> Iterator[tuple[Any, ...]]:
