@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -18,6 +18,7 @@ from mailsrv.store.dialect import Fault
 from mailsrv.store.groupcommit import Abandoned, Batch, GroupCommit
 from mailsrv.store.pool import ConnectionPool, OutcomeUnknown
 from mailsrv.store.queries import Txn
+from mailsrv.store.queries.events import insertEventsTxn
 from mailsrv.store.queries.messages import deleteMessagesTxn, findIdsTxn, insertMessagesTxn
 from mailsrv.store.queries.queue import insertQueueTxn
 from mailsrv.store.queries.recipients import insertRecipientsTxn
@@ -43,7 +44,8 @@ class SqlStore:
 
     Owns each message's content from `store` on, and closes it once. What the database fails
     with becomes an answer here, by its dialect's table of faults; nothing is ever answered as
-    stored that is not. The pool is its own, and closed with it.
+    stored that is not. The pool is its own, and closed with it. `destinations`: whom each message
+    is an event for.
     """
 
     def __init__(
@@ -52,14 +54,16 @@ class SqlStore:
         clock: IReactorTime,
         timeout: float = 30.0,
         log: Logger | None = None,
+        destinations: Sequence[str] = (),
     ) -> None:
         self._pool = pool
         self._clock = clock
         self._timeout = timeout
         self._log = log or Logger()
         self._trouble: Fault | None = None
+        self._insertTxn = partial(_insertTxn, destinations=tuple(destinations))
         self._group: GroupCommit[Message, str] = GroupCommit(
-            lambda batch: Deferred.fromCoroutine(self._write(batch, _insertTxn)),
+            lambda batch: Deferred.fromCoroutine(self._write(batch, self._insertTxn)),
             clock,
             release=self._release,
             slots=min(pool.threads, 2),
@@ -125,7 +129,7 @@ class SqlStore:
         """Write what a COMMIT without an answer has not left there."""
         ids = [message.id for message in batch.items]
         stored = findIdsTxn(txn, ids, self._pool.dialect.lockingRead)
-        _insertTxn(txn, batch, stored)
+        self._insertTxn(txn, batch, stored)
 
     def _noteTrouble(self, fault: Fault, error: BaseException) -> None:
         """Log what keeps mail from being stored, once until it changes."""
@@ -152,11 +156,18 @@ def _all(batch: MessageBatch, error: Exception) -> Results:
     return [error for _ in batch.entries]
 
 
-def _insertTxn(txn: Txn, batch: MessageBatch, stored: Any = frozenset()) -> None:
+def _insertTxn(
+    txn: Txn,
+    batch: MessageBatch,
+    stored: Collection[str] = (),
+    destinations: Sequence[str] = (),
+) -> None:
     messages = [message for message in batch.items if message.id not in stored]
     insertMessagesTxn(txn, messages)
     insertRecipientsTxn(txn, messages)
     insertQueueTxn(txn, messages)
+    if destinations:
+        insertEventsTxn(txn, messages, destinations)
     withdrawn = batch.mark()
     if withdrawn:
         deleteMessagesTxn(txn, [message.id for message in withdrawn])
