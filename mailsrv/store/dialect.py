@@ -129,17 +129,18 @@ class SqliteDialect(Dialect):
     upgradesItself = True
 
     def __init__(self, path: str | os.PathLike[str], busyTimeout: float = 5.0) -> None:
-        self.path = Path(path)
+        # twistd changes directory between the first connection and the others.
+        self.path = Path(path).absolute()
         self._busyTimeout = busyTimeout
 
     def describe(self) -> str:
-        return f"SQLite file {self.path.absolute()}"
+        return f"SQLite file {self.path}"
 
     def connect(self, create: bool = False) -> sqlite3.Connection:
         if create:
             self._create()
         connection = sqlite3.connect(
-            f"file:{quote(str(self.path.absolute()))}?mode=rw",
+            f"file:{quote(str(self.path))}?mode=rw",
             uri=True,
             timeout=self._busyTimeout,
             isolation_level="IMMEDIATE",

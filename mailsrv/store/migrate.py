@@ -62,9 +62,9 @@ def upgrade(dialect: Dialect) -> list[str]:
     except SchemaError:
         raise
     except Exception as error:
-        if dialect.classify(error) in (Fault.OTHER, Fault.TABLES):
-            raise SchemaError(f"{dialect.describe()} cannot be upgraded: {error}") from error
-        raise Unavailable(f"{dialect.describe()} is not available: {error}") from error
+        if dialect.classify(error) in (Fault.TRANSIENT, Fault.UNAVAILABLE, Fault.FULL):
+            raise Unavailable(f"{dialect.describe()} is not available: {error}") from error
+        raise SchemaError(f"{dialect.describe()} cannot be upgraded: {error}") from error
     finally:
         connection.close()
 

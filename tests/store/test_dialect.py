@@ -40,7 +40,17 @@ def mode(path: Path) -> int:
 def test_a_url_names_the_file(url: str, path: str) -> None:
     dialect = parseUrl(url)
     assert isinstance(dialect, SqliteDialect)
-    assert dialect.path == Path(path)
+    assert dialect.path == Path.cwd() / path
+
+
+def test_a_relative_path_stays_where_it_was_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    dialect = SqliteDialect("mail.db")
+    dialect.connect(create=True).close()
+    monkeypatch.chdir("/")
+    dialect.connect().close()
 
 
 @pytest.mark.parametrize(
@@ -149,6 +159,20 @@ def test_what_is_no_error_of_the_database_is_another_fault(dialect: SqliteDialec
 
 def spoil(path: Path) -> None:
     path.write_bytes(b"This is no database at all. " * 1000)
+
+
+def test_a_new_file_that_another_program_holds_is_waited_for_so_long_and_no_longer(
+    dialect: SqliteDialect,
+) -> None:
+    blocker = sqlite3.connect(dialect.path, isolation_level=None)
+    blocker.execute("CREATE TABLE t (x)")
+    blocker.execute("BEGIN IMMEDIATE")
+    patient = SqliteDialect(dialect.path, busyTimeout=0.05)
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        patient.connect(create=True)
+    assert patient.classify(caught.value) is Fault.TRANSIENT
+    blocker.close()
+    patient.connect(create=True).close()
 
 
 def makeDirectory(path: Path) -> None:

@@ -169,6 +169,15 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertNoResult(self.add("d", cost=4)[0])
         self.assertEqual((self.group.waiting, self.group.waitingCost), (2, 10))
 
+    def test_a_lane_whose_items_were_all_withdrawn_is_passed_over(self) -> None:
+        self.add("s1")
+        (large,) = self.add("L", cost=2 * MIB)
+        self.add("s2")
+        large.cancel()
+        self.failureResultOf(large, CancelledError)
+        self.commits.succeed()
+        self.assertEqual(self.commits.items, [["s1"], ["s2"]])
+
     # Deadlines
 
     def test_items_still_waiting_at_their_deadline_are_withdrawn(self) -> None:

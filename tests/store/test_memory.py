@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from mailsrv.interfaces import IMessageStore
 from mailsrv.smtp.errors import OutOfRoom
-from mailsrv.smtp.message import Message
+from mailsrv.smtp.message import BytesContent, Message
 from mailsrv.store.memory import MemoryStore
 from mailsrv.testing import CountingContent, HeldStore, Store, StoreContract, makeMessage
+
+# What an instant store cannot show, and what a store of half the octets still does.
+INTERRUPTING = {
+    "checkLeavesNothingOfWhatIsWithdrawn",
+    "checkLeavesNothingOfWhatTookTooLong",
+    "checkClosesEveryContentOnce",
+    "checkKeepsApartWhatDiffersByASingleCharacter",
+    "checkKeepsExtremesThatFitNoColumn",
+}
 
 
 class MemoryContract(StoreContract):
@@ -31,6 +42,25 @@ class MemoryContract(StoreContract):
 def test_memory_store_keeps_the_contract(check: str) -> None:
     result = Deferred.fromCoroutine(getattr(MemoryContract(), check)())
     SynchronousTestCase().successResultOf(result)
+
+
+class LossyStore(MemoryStore):
+    """Answers, and keeps half."""
+
+    def store(self, message: Message) -> Deferred[str]:
+        half = BytesContent(message.content.head(message.content.size // 2))
+        if message.sender:
+            self.messages[message.id] = replace(message, content=half)
+        message.content.close()
+        return succeed(message.id)
+
+
+@pytest.mark.parametrize("check", sorted({*MemoryContract.checks()} - INTERRUPTING))
+def test_a_store_that_loses_something_does_not_keep_the_contract(check: str) -> None:
+    contract = MemoryContract()
+    contract.memory = LossyStore()
+    result = Deferred.fromCoroutine(getattr(contract, check)())
+    SynchronousTestCase().failureResultOf(result, AssertionError)
 
 
 class HeldStoreTests(SynchronousTestCase):

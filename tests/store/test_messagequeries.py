@@ -44,9 +44,13 @@ def insert(txn: sqlite3.Cursor, *messages: Message) -> None:
     insertQueueTxn(txn, messages)
 
 
+SUMMARIES = {3: Summary("It is 100%_!"), 4: Summary("x", body="Lunch?"), 1: Summary("lunch")}
+
+
 def to(number: int, *recipients: Recipient, sender: str = "a@x") -> Message:
     return makeMessage(
         id=f"{number:026d}",
+        summary=SUMMARIES.get(number, Summary()),
         receivedAt=NOON + timedelta(minutes=number),
         recipients=recipients,
         sender=sender,
@@ -88,6 +92,9 @@ def some(txn: sqlite3.Cursor) -> sqlite3.Cursor:
         ({"sender": "a@X"}, [5, 4, 2, 1]),
         ({"sender": "zoë@x"}, [3]),
         ({"since": NOON + timedelta(minutes=4)}, [5, 4]),
+        ({"search": "100%_!"}, [3]),
+        ({"search": "LUNCH", "limit": 1}, [4]),
+        ({"search": "100!"}, []),
         ({"since": NOON + timedelta(minutes=2), "to": "bob@x", "sender": "a@x"}, [5, 4, 2]),
     ],
 )

@@ -57,7 +57,9 @@ def execute(dialect: SqliteDialect, *statements: str) -> list[tuple[object, ...]
 def aNewStep(monkeypatch: pytest.MonkeyPatch) -> Iterator[Step]:
     """A version of the program that knows one step more."""
     known = steps(SqliteDialect("x"))
-    step = Step(len(known) + 1, "9999_more", ("CREATE TABLE more (x)", "CREATE TABLE most (x)"))
+    step = Step(
+        known[-1].version + 1, "9999_more", ("CREATE TABLE more (x)", "CREATE TABLE most (x)")
+    )
     monkeypatch.setattr(migrate, "steps", lambda dialect: [*known, step])
     yield step
     monkeypatch.undo()

@@ -82,7 +82,7 @@ def marks(count: int) -> str:
 
 def timeText(time: datetime) -> str:
     """A time, aware and UTC, as it stands in the tables."""
-    return time.replace(tzinfo=None).isoformat(" ", "microseconds")
+    return time.isoformat(" ", "microseconds")[:26]
 
 
 def parseTime(text: str) -> datetime:
