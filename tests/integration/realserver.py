@@ -12,7 +12,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,11 @@ def runTwistd(
     directory: Path,
     *args: str,
     env: Mapping[str, str] | None = None,
-    python: str = sys.executable,
+    python: Sequence[str] = (sys.executable,),
 ) -> subprocess.CompletedProcess[str]:
     """Run a twistd that is expected to end at once."""
     return subprocess.run(
-        [python, RUN_TWISTD, *args],
+        [*python, RUN_TWISTD, *args],
         cwd=directory,
         env=environment(**(env or {})),
         capture_output=True,
@@ -48,16 +48,16 @@ def runTwistd(
     )
 
 
-def pythonForAll() -> str:
+def pythonForAll() -> Sequence[str]:
     """A Python that other users may read: the one in root's own home is not."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    for python in (sys.executable, f"/usr/bin/python{version}"):
-        asked = subprocess.run(
-            [python, "-c", "import os; print(os.__file__)"], capture_output=True, text=True
-        )
-        library = Path(asked.stdout.strip())
-        if asked.returncode == 0 and all(each.stat().st_mode & 0o001 for each in library.parents):
-            return python
+    # -S: of the system's Python nothing but its standard library.
+    for python in ((sys.executable,), (f"/usr/bin/python{version}", "-S")):
+        if Path(python[0]).exists():
+            asked = subprocess.check_output([*python, "-c", "import os; print(os.__file__)"])
+            library = Path(os.fsdecode(asked).strip())
+            if all(each.stat().st_mode & 0o001 for each in library.parents):
+                return python
     pytest.skip(f"no Python {version} that other users may read")
 
 

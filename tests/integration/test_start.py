@@ -12,7 +12,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -145,7 +145,9 @@ def test_a_directory_of_twistd_is_where_relative_paths_begin(tmp_path: Path) -> 
 class Daemon:
     """A twistd that went into the background; its log is twistd.log."""
 
-    def __init__(self, directory: Path, *args: str, python: str = sys.executable) -> None:
+    def __init__(
+        self, directory: Path, *args: str, python: Sequence[str] = (sys.executable,)
+    ) -> None:
         self.directory = directory
         done = runTwistd(directory, *args, python=python)
         assert (done.returncode, done.stderr) == (0, "")
