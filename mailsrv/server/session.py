@@ -127,7 +127,7 @@ class Session:
         if veto is not None:
             return self.refused(veto)
         self.state = State.CONNECTED
-        return r.greeting(self.hostname)
+        return r.greeting(self.hostname, "LMTP" if self.isLmtp else "ESMTP")
 
     def _failedAtConnect(self, failure: Failure) -> Reply:
         """Nobody is greeted, nor left without a word: 421, whatever the fault is."""

@@ -55,9 +55,9 @@ def repeated(said: Reply, count: int) -> Reply:
 
 
 # Replies that name the server: 220, 221 and 421 are read by machines (RFC 5321 §4.2.3).
-def greeting(host: str) -> Reply:
-    """220 <host> ESMTP … (§4.2.3)"""
-    return reply(220, "", f"{host} ESMTP smtpstore ready")
+def greeting(host: str, protocol: str = "ESMTP") -> Reply:
+    """220 <host> ESMTP … (§4.2.3), or LMTP (RFC 2033 §4)."""
+    return reply(220, "", f"{host} {protocol} smtpstore ready")
 
 
 def closing(host: str) -> Reply:
