@@ -135,10 +135,15 @@ class EsmtpCommandWriter(Protocol):
         return awaited.deferred
 
     def _await(self, octets: bytes, awaited: _Awaited) -> None:
+        isFirst = not self._awaited
         self._awaited.append(awaited)
-        if len(self._awaited) == 1:
-            self._startTimer(awaited.timeout)
-        self._write(octets)
+        if isFirst and not self._reader.isEmpty:
+            # What came before the command went out cannot be its reply.
+            self.end(local.UNASKED_REPLY)
+        else:
+            if isFirst:
+                self._startTimer(awaited.timeout)
+            self._write(octets)
 
     def _write(self, octets: bytes) -> None:
         if octets:
@@ -227,11 +232,9 @@ class EsmtpCommandWriter(Protocol):
 
     def end(self, reply: Reply) -> None:
         """Cut the connection: `reply` answers all that is still awaited."""
-        if self.ended is None:
-            self.transport.abortConnection()
-            self._end(reply)
+        self._end(reply, self.transport.abortConnection)
 
-    def _end(self, reply: Reply) -> None:
+    def _end(self, reply: Reply, cut: Callable[[], None] | None = None) -> None:
         """No more is said and heard; who waits, or asks later, is answered with `reply`."""
         if self.ended is not None:
             return
@@ -240,8 +243,10 @@ class EsmtpCommandWriter(Protocol):
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.stopProducing()
-        if self._handshake is not None:
-            handshake, self._handshake = self._handshake, None
+        if cut is not None:
+            cut()
+        handshake, self._handshake = self._handshake, None
+        if handshake is not None:
             handshake.errback(UnexpectedReply(reply))
         owed = [*self._awaited, *(awaited for _, awaited in self._held)]
         self._awaited.clear()
