@@ -162,6 +162,7 @@ class GroupCommit(Generic[Item, Result]):
         self._smallLane: Lane[Item, Result] = Lane(maxItems, maxCost)
         self._largeLane: Lane[Item, Result] = Lane(1, maxCost)
         self._turns = deque([self._smallLane, self._largeLane])  # whose turn it is, first
+        self._running = 0
         self._timer: IDelayedCall | None = None
         self._wakesAt = 0.0
         self._drained: Deferred[None] | None = None
@@ -210,7 +211,7 @@ class GroupCommit(Generic[Item, Result]):
             self._timer = None
 
     def _checkDrained(self) -> None:
-        isBusy = self.waiting or any(lane.running for lane in self._turns)
+        isBusy = self.waiting or self._running
         if self._drained is not None and not self._drained.called and not isBusy:
             self._drained.callback(None)
 
@@ -224,11 +225,12 @@ class GroupCommit(Generic[Item, Result]):
             self.waiting -= len(entries)
             self.waitingCost -= sum(entry.cost for entry in entries)
             lane.running.append(entries)
+            self._running += 1
             done = maybeDeferred(self._commit, Batch(entries, self._lock))
             done.addBoth(self._finished, lane, entries)
 
     def _nextLane(self) -> Lane[Item, Result] | None:
-        if sum(len(lane.running) for lane in self._turns) >= self._slots:
+        if self._running >= self._slots:
             return None
         for lane in self._turns:
             if lane.waiting and len(lane.running) < max(1, self._slots - 1):
@@ -244,6 +246,7 @@ class GroupCommit(Generic[Item, Result]):
         entries: list[Entry[Item, Result]],
     ) -> None:
         lane.running.remove(entries)
+        self._running -= 1
         self._start()  # before the answers, so that the database works while they go out
         if not isinstance(results, list):
             results = [results] * len(entries)  # type: ignore[list-item]

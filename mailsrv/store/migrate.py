@@ -74,17 +74,17 @@ def check(dialect: Dialect) -> None:
     cannot be asked; blocking, changes nothing."""
     connection = _connect(dialect, create=False)
     try:
-        version = _versionTxn(connection.cursor(), dialect)
+        applied = _appliedTxn(connection.cursor(), dialect)
     except SchemaError:
         raise
     except Exception as error:
         if dialect.classify(error) is not Fault.TABLES:
             raise Unavailable(f"{dialect.describe()} is not available: {error}") from error
-        version = 0
+        applied = set()
     finally:
         connection.close()
-    if version < _newest(dialect):
-        state = "holds tables of an older version" if version else "holds no tables yet"
+    if any(step.version not in applied for step in steps(dialect)):
+        state = "holds tables of an older version" if applied else "holds no tables yet"
         raise SchemaError(f"{dialect.describe()} {state}; run: smtpstore init")
 
 
@@ -95,25 +95,22 @@ def _connect(dialect: Dialect, create: bool) -> Connection:
         raise Unavailable(f"{dialect.describe()} cannot be opened: {error}") from error
 
 
-def _newest(dialect: Dialect) -> int:
-    return max(step.version for step in steps(dialect))
-
-
-def _versionTxn(txn: Txn, dialect: Dialect) -> int:
-    txn.execute("SELECT max(version) FROM schema_version")
-    version = int(txn.fetchone()[0] or 0)
-    if version > _newest(dialect):
+def _appliedTxn(txn: Txn, dialect: Dialect) -> set[int]:
+    txn.execute("SELECT version FROM schema_version")
+    applied = {int(row[0]) for row in txn.fetchall()}
+    newest = max(step.version for step in steps(dialect))
+    if applied and max(applied) > newest:
         raise SchemaError(
-            f"{dialect.describe()} was made by a newer smtpstore (its tables are at {version},"
-            f" this program knows {_newest(dialect)}); upgrade smtpstore"
+            f"{dialect.describe()} was made by a newer smtpstore (its tables are at"
+            f" {max(applied)}, this program knows {newest}); upgrade smtpstore"
         )
-    return version
+    return applied
 
 
 def _upgradeTxn(txn: Txn, dialect: Dialect) -> list[str]:
     txn.execute(_VERSION_TABLE)
-    version = _versionTxn(txn, dialect)
-    due = [step for step in steps(dialect) if step.version > version]
+    applied = _appliedTxn(txn, dialect)
+    due = [step for step in steps(dialect) if step.version not in applied]
     for step in due:
         for statement in step.statements:
             txn.execute(statement)

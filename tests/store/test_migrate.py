@@ -80,8 +80,22 @@ def test_users_may_rely_on_the_columns(dialect: SqliteDialect, table: str) -> No
     assert {column[1] for column in columns} >= TABLES[table]
 
 
-def test_steps_are_numbered_without_a_gap(dialect: SqliteDialect) -> None:
-    assert [step.version for step in steps(dialect)] == list(range(1, len(steps(dialect)) + 1))
+def test_no_two_steps_have_one_number(dialect: SqliteDialect) -> None:
+    versions = [step.version for step in steps(dialect)]
+    assert versions == sorted(set(versions))
+
+
+def test_a_step_that_comes_late_is_run_whatever_its_number(
+    dialect: SqliteDialect, aNewStep: Step
+) -> None:
+    late = Step(aNewStep.version + 1, "0000_later", ("CREATE TABLE later (x)",))
+    with pytest.MonkeyPatch.context() as other:
+        other.setattr(migrate, "steps", lambda _: [*steps(dialect), late])
+        assert late.name in upgrade(dialect)
+    with pytest.MonkeyPatch.context() as both:
+        both.setattr(migrate, "steps", lambda _: [*steps(dialect), aNewStep, late])
+        assert upgrade(dialect) == [aNewStep.name]
+        check(dialect)
 
 
 def test_every_column_is_commented(dialect: SqliteDialect) -> None:
@@ -173,13 +187,13 @@ def test_a_locked_database_is_unavailable(dialect: SqliteDialect) -> None:
 def test_a_database_that_cannot_be_asked_is_unavailable(
     dialect: SqliteDialect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(*_: object) -> int:
+    def failing(*_: object) -> set[int]:
         error = sqlite3.OperationalError("disk I/O error")
         error.sqlite_errorname = "SQLITE_IOERR_READ"
         raise error
 
     upgrade(dialect)
-    monkeypatch.setattr(migrate, "_versionTxn", failing)
+    monkeypatch.setattr(migrate, "_appliedTxn", failing)
     with pytest.raises(Unavailable, match="is not available: disk I/O error"):
         check(dialect)
 
