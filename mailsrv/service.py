@@ -142,8 +142,7 @@ class MailService(Service):
         """Listen on every endpoint; nobody is answered before the start."""
         # A connection may have a spool's file beside its socket.
         warning = raiseFileLimit(2 * self.settings.maxConnections + 100)
-        if warning:
-            self._warnings.append(warning)
+        self._warnings = [warning] if warning else []
         for endpoint in self.settings.endpoints:
             self.ports.append(listen(self._reactor, endpoint, self.factory))
 
