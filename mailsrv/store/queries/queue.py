@@ -9,6 +9,7 @@ from typing import Any
 from mailsrv.interfaces import Outcome, QueuedMessage, QueueItem
 from mailsrv.smtp.address import domainKey
 from mailsrv.smtp.message import Message
+from mailsrv.smtp.notify import expanded, withoutSuccess
 from mailsrv.store.queries import Row, Txn, clean, marks, parseTime, rowsTxn, timeText
 
 MAX_REPLY = 1000  # characters of a reply that are kept
@@ -54,10 +55,14 @@ def insertQueueTxn(txn: Txn, messages: Iterable[Message]) -> None:
 def _rows(messages: Iterable[Message]) -> Iterator[tuple[Any, ...]]:
     for message in messages:
         now = timeText(message.receivedAt)
+        shared = expanded(message) if message.forwards else ()
         for forward in message.forwards:
             address, recipient = clean(forward.address), clean(forward.recipient)
             domain = domainKey(address.rpartition("@")[2])
-            yield message.id, address, domain, recipient, clean(forward.parameters), now, now
+            said = forward.parameters
+            if forward.recipient in shared:
+                said = withoutSuccess(said)
+            yield message.id, address, domain, recipient, clean(said), now, now
 
 
 def queueTxn(txn: Txn, messageId: str) -> list[Row]:
