@@ -26,7 +26,7 @@ from mailsrv.interfaces import (
     Limits,
 )
 from mailsrv.server.protocol import SmtpProtocol
-from mailsrv.server.session import Session
+from mailsrv.server.session import VERBS, Session
 from mailsrv.server.site import Extractor, Listener, Site
 from mailsrv.server.spool import SpoolBudget
 from mailsrv.smtp import reply as r
@@ -91,6 +91,9 @@ class SmtpServerFactory(ServerFactory):
             allowVrfy=allowVrfy,
             allowExpn=allowExpn,
         )
+        for verb in self.site.verbOwners.keys() & VERBS:
+            keyword = self.site.verbOwners[verb].getKeyword()
+            raise ValueError(f"{keyword} claims {verb}, which the server itself answers")
         self._maxConnections = maxConnections
         self._maxPerClient = maxConnectionsPerClient
         self._protocols: set[SmtpProtocol] = set()

@@ -526,3 +526,4 @@ _COMMON: Mapping[str, Handler] = {
 }
 _SMTP: Mapping[str, Handler] = {"HELO": Session._helo, "EHLO": Session._ehlo, **_COMMON}
 _LMTP: Mapping[str, Handler] = {"LHLO": Session._ehlo, **_COMMON}
+VERBS = frozenset({*_SMTP, *_LMTP})  # what no extension may answer

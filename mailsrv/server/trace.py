@@ -41,7 +41,7 @@ def traceLines(
     """
     source = f"{session.helo} ({_literal(session.peer)})" if session.peer else session.helo
     clause = ""
-    if len(recipients) == 1:
+    if len({recipient.address for recipient in recipients}) == 1:  # of one mailbox or more
         clause = f"\r\n\tfor <{recipients[0].address}>"
     return (
         f"Return-Path: <{sender}>\r\n"
@@ -53,7 +53,7 @@ def traceLines(
 
 def missingFields(head: bytes, messageId: str, hostname: str, receivedAt: datetime) -> bytes:
     """The Date and Message-ID fields that a submission lacks (RFC 6409 §8.1, §8.2)."""
-    header = head[: end + 2] if (end := head.find(b"\r\n\r\n")) >= 0 else head
+    header = (b"\r\n" + head).partition(b"\r\n\r\n")[0]  # there may be no field at all
     fields = b""
     if _DATE_FIELD.search(header) is None:
         fields += f"Date: {_date(receivedAt.replace(microsecond=0))}\r\n".encode()
@@ -74,4 +74,5 @@ def _literal(peer: str) -> str:
         isV6 = ipaddress.ip_address(peer).version == 6
     except ValueError:
         return f"[{peer}]"
-    return f"[IPv6:{peer}]" if isV6 else f"[{peer}]"
+    # Which interface a link-local address was seen on (%eth0) has no place in a literal.
+    return f"[IPv6:{peer.partition('%')[0]}]" if isV6 else f"[{peer}]"
