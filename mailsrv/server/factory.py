@@ -127,16 +127,16 @@ class SmtpServerFactory(ServerFactory):
             self._timer = self._reactor.callLater(CHECK_TIME, self._checkTime)
         return Session(self.site, listener)
 
-    def identify(self, protocol: SmtpProtocol) -> Reply | None:
-        """Tell the session who the client is, which is known now.
+    def identify(
+        self, protocol: SmtpProtocol, client: IAddress, listener: IAddress
+    ) -> Reply | None:
+        """Tell the session who the client is, and where it came in, which is known now.
 
         Returns what is said in place of the greeting: 421 over a limit, or while the server stops.
         """
-        session, transport = protocol.session, protocol.transport
-        session.peer = peer = getattr(transport.getPeer(), "host", "")
-        session.isLoopback = _isLoopback(peer) and _isLoopback(
-            getattr(transport.getHost(), "host", "")
-        )
+        session = protocol.session
+        session.peer = peer = getattr(client, "host", "")
+        session.isLoopback = _isLoopback(peer) and _isLoopback(getattr(listener, "host", ""))
         self._clients[peer] += 1
         protocol.client = peer
         if self._isStopping:

@@ -112,7 +112,7 @@ class SmtpProtocol(LineReceiver):
         self._goOn(Hold.HANDSHAKE)
 
     def _begin(self) -> None:
-        refusal = self.factory.identify(self)
+        refusal = self.factory.identify(self, self.transport.getPeer(), self.transport.getHost())
         self._answer(self.session.connected(refusal))
         self._goOn(Hold.HANDSHAKE)
         self._flush()
