@@ -49,7 +49,6 @@ STOP_STORE = 7.0  # then the store to say what became of the rest
 STOP_POOLS = 2.0  # then the connections to close
 STOP_AT_ALL = 19.5  # then the process ends, whatever hangs
 
-COMMIT_THREADS = 2
 LOOK_UP_THREADS = 2
 EXTRACT_THREADS = 2
 
@@ -95,7 +94,7 @@ class MailService(Service):
         self._isAlone = isAlone
         self._warnings: list[str] = []
         self._dialect = parseUrl(settings.db)
-        self._commits = ConnectionPool(self._dialect, reactor, COMMIT_THREADS, "commit")
+        self._commits = ConnectionPool(self._dialect, reactor, self._dialect.writers, "commit")
         self._lookUps = ConnectionPool(self._dialect, reactor, LOOK_UP_THREADS, "look-up")
         self._extracts = ThreadPool(0, EXTRACT_THREADS, "extract")
         self._store = SqlStore(self._commits, reactor, settings.dbTimeout)

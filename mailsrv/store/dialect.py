@@ -54,6 +54,7 @@ class Dialect:
     driver = ""
     schema = ""
     upgradesItself = False
+    writers = 1  # transactions that may write at once; MySQL: one for the large messages
     lockingRead = ""
 
     def describe(self) -> str:
