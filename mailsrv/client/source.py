@@ -95,7 +95,12 @@ class Source:
         """What gives the octets to one connection."""
         if self._pieces is None:
             return cast(IContentProducer, self._producer)
-        return PiecesProducer(self._pieces(), self.length)
+        return PiecesProducer(_each(self._pieces), self.length)
+
+
+def _each(pieces: Pieces) -> Iterator[bytes]:
+    """What `pieces` gives; what it raises too comes only when the first is asked for."""
+    yield from pieces()
 
 
 def sourceOf(content: object) -> Source:
@@ -124,7 +129,7 @@ def _ofFile(file: BinaryIO) -> Source:
 
     def fromStart() -> Iterator[bytes]:
         file.seek(start)
-        return _read(file)
+        yield from _read(file)
 
     return Source(fromStart, length)
 

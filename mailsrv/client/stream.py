@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -72,7 +72,8 @@ class ContentStream:
         producer raised. Never fires once stopped."""
         if self._isOpen:
             self._isStarted = True
-            self._producer.startProducing(self).addCallbacks(self._ended, self._fail)
+            started = maybeDeferred(self._producer.startProducing, self)
+            started.addCallbacks(self._ended, self._fail)
         return self._done
 
     def _ended(self, _: object) -> None:

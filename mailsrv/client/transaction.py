@@ -66,7 +66,10 @@ class Transaction:
     async def run(self, needsReset: bool) -> SendResult:
         """Carry it out; `needsReset`: the one before it may be open still."""
         self.isOpen = needsReset
-        await self._source.survey(self._connection.clock)
+        try:
+            await self._source.survey(self._connection.clock)
+        except Exception:
+            return self.refused(local.UNREADABLE)
         self.traits = self._source.traits
         self.usesChunks = self._wouldUseChunks()
         mail = self._mail()
