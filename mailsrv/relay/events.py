@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 from inspect import isawaitable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
-from twisted.internet.error import TimeoutError as TwistedTimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -248,12 +247,12 @@ class Courier:
 
     def _reason(self, failure: Failure) -> str:
         error = failure.value
-        if isinstance(error, TwistedTimeoutError):
+        if isinstance(error, TimeoutError):
             return f"not taken within {self._timeout:g} seconds"
         return str(error) if isinstance(error, EventRefused) else f"{type(error).__name__}: {error}"
 
 
-_EXPECTED = (EventRefused, TwistedTimeoutError)
+_EXPECTED = (EventRefused, TimeoutError)
 
 
 @implementer(IEventReceiver)

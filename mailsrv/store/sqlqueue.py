@@ -31,7 +31,11 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 ATTEMPTS = 3  # at a transaction that loses against others
-_ANSWERS: dict[Fault, type[StoreError]] = {Fault.FULL: OutOfRoom, Fault.OTHER: CannotStore}
+_ANSWERS: dict[Fault, type[StoreError]] = {
+    Fault.FULL: OutOfRoom,
+    Fault.OTHER: CannotStore,
+    Fault.DUPLICATE: CannotStore,
+}
 
 
 @implementer(IQueue)

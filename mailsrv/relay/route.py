@@ -1,0 +1,57 @@
+"""The way to a domain: its hosts in turn, until one answers (RFC 5321 §5.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from twisted.internet.defer import Deferred
+
+from mailsrv.client.nexthop import NextHop, NoNextHop
+from mailsrv.client.transport import EsmtpTransport
+from mailsrv.interfaces import UnexpectedReply
+from mailsrv.smtp import local
+from mailsrv.smtp.reply import Reply
+
+MAX_HOSTS = 5
+
+
+class Route:
+    """Connects to the best of the hosts that will have us.
+
+    `find`: the hosts of a name, best first (a method of NextHops). `transports`: the ways to
+    reach a host, not connected yet, best first: one with TLS, say, and one without.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[str], Deferred[Sequence[NextHop]]],
+        transports: Callable[[NextHop], Iterable[EsmtpTransport]],
+    ) -> None:
+        self._find = find
+        self._transports = transports
+
+    def connect(self, name: str) -> Deferred[EsmtpTransport]:
+        """A transport that is ready for mail; fails with UnexpectedReply where nobody takes it.
+
+        A 4yz of any host outweighs the 5yz of others: it may take the mail another time.
+        """
+        return Deferred.fromCoroutine(self._connect(name))
+
+    async def _connect(self, name: str) -> EsmtpTransport:
+        try:
+            hops = await self._find(name)
+        except NoNextHop as nowhere:
+            raise UnexpectedReply(nowhere.reply) from None
+        said: Reply = local.CANNOT_CONNECT
+        isTemporary = False
+        for hop in hops[:MAX_HOSTS]:
+            for transport in self._transports(hop):
+                try:
+                    await transport.connect()
+                except UnexpectedReply as error:
+                    if not isTemporary:
+                        said = error.reply
+                    isTemporary = isTemporary or error.reply.code // 100 == 4
+                else:
+                    return transport
+        raise UnexpectedReply(said)
