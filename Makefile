@@ -43,5 +43,5 @@ $(VENV)/.installed: $(WHAT) | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,mysql,tls,web]'
 	@touch $@

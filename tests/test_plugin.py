@@ -45,3 +45,13 @@ def test_its_options_load_no_reactor() -> None:
         "assert 'twisted.internet.reactor' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(PLUGINS.parents[1])], check=True, timeout=20)
+
+
+def test_the_server_and_the_command_line_need_none_of_the_extras() -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]);"
+        "extras = 'OpenSSL cryptography service_identity klein treq pymysql'.split();"
+        "sys.modules.update(dict.fromkeys(extras));"
+        "import mailsrv.service, mailsrv.cli"
+    )
+    subprocess.run([sys.executable, "-c", code, str(PLUGINS.parents[1])], check=True, timeout=20)
