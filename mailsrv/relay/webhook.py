@@ -153,9 +153,9 @@ def _now() -> datetime:
 class WebhookReceiver:
     """Events go to a URL by POST; any 2yz answer takes the event, 410 refuses it for ever.
 
-    Redirects are not followed, certificates are verified (`contextFactory`: by whom else than
-    the system's authorities), cookies and compression are ignored. `secrets`: () sends it
-    unsigned. Needs treq; raises ImportError without it.
+    Redirects are not followed, certificates are verified by the system's authorities (or those
+    in the file that OpenSSL's SSL_CERT_FILE names), cookies and compression are ignored.
+    `secrets`: () sends it unsigned. Needs treq; raises ImportError without it.
     """
 
     def __init__(
@@ -164,10 +164,9 @@ class WebhookReceiver:
         secrets: Sequence[bytes],
         reactor: Any,
         now: Callable[[], datetime] = _now,
-        contextFactory: Any = None,
     ) -> None:
         from treq.client import HTTPClient
-        from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
+        from twisted.web.client import Agent, HTTPConnectionPool
 
         self.destination = webhook.url
         self.octets = webhook.octets
@@ -178,8 +177,7 @@ class WebhookReceiver:
         self._pool = HTTPConnectionPool(reactor)
         self._pool.cachedConnectionTimeout = IDLE_TIME
         self._pool.maxPersistentPerHost = 100
-        policy = contextFactory or BrowserLikePolicyForHTTPS()
-        agent: Any = Agent(reactor, policy, connectTimeout=CONNECT_TIME, pool=self._pool)
+        agent: Any = Agent(reactor, connectTimeout=CONNECT_TIME, pool=self._pool)
         agent = _PlainAgent(agent)
         self._client = HTTPClient(agent)
 
@@ -194,16 +192,17 @@ class WebhookReceiver:
         try:
             response = await self._request(event)
             answer = await _readAnswer(response, self._reactor)
-        except CancelledError:
-            raise
         except Exception as error:
-            raise EventRefused(_why(error)) from error
+            cause = _innermost(error)
+            if isinstance(cause, CancelledError):
+                raise cause from error
+            why = f"{type(cause).__name__}: {_oneLine(str(cause))}".rstrip(": ")
+            raise EventRefused(why) from error
         if 200 <= response.code < 300:
             return
-        shown = answer.decode("utf-8", "replace")[:MAX_SHOWN]
         asked = response.headers.getRawHeaders(b"retry-after", [b""])[-1]
         raise EventRefused(
-            f"HTTP {response.code}: {' '.join(shown.split())}".rstrip(": "),
+            f"HTTP {response.code}: {_oneLine(answer.decode('utf-8', 'replace'))}".rstrip(": "),
             retryAfter=retryAfter(asked.decode("ascii", "replace"), self._now()),
             isGone=response.code == _GONE,
         )
@@ -292,9 +291,14 @@ def retryAfter(value: str, now: datetime) -> float | None:
     return (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds()
 
 
-def _why(error: BaseException) -> str:
-    """What kept a request from its answer: the innermost reason, in a line."""
+def _innermost(error: BaseException) -> BaseException:
+    """What really kept a request from its answer."""
     while reasons := getattr(error, "reasons", None):
         error = reasons[0].value
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return error
+
+
+def _oneLine(text: str) -> str:
+    """The beginning of a text, fit for a log: controls become U+FFFD."""
+    words = " ".join(text[:MAX_SHOWN].split())
+    return "".join(each if each.isprintable() else "\ufffd" for each in words)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from outbox import EPOCH, Outbox, ids, mail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -20,6 +19,7 @@ from mailsrv.store.queries.events import replayEventTxn
 from mailsrv.store.sqlevents import KEPT, SqlEvents
 from mailsrv.store.sqlstore import SqlStore
 from mailsrv.testing import makeMessage
+from outbox import EPOCH, Outbox, ids, mail
 
 LEASE = 90.0
 
@@ -106,7 +106,9 @@ def test_an_event_says_all_there_is_about_its_message(world: World) -> None:
 
 def test_the_raw_message_comes_where_it_is_asked_for_and_small_enough(world: World) -> None:
     small, large = b"x" * 100, b"y" * (3 * 2**20 + 1)
-    world.put(*(mail(f"{n}@x.example", content=BytesContent(o)) for n, o in enumerate((small, large))))
+    world.put(
+        *(mail(f"{n}@x.example", content=BytesContent(o)) for n, o in enumerate((small, large)))
+    )
     assert [event.raw for event in world.claim(octets=100)] == [small, None]
     world.clock.advance(LEASE)
     assert [event.raw for event in world.claim(octets=2**22)] == [small, large]
