@@ -265,8 +265,9 @@ class QueueWorker:
                 if not transport.isConnected:
                     break
             await transport.quit()
-        finally:
+        except Exception:
             transport.abort()
+            raise
 
     async def _try(self, transport: Transport, job: Job, isFresh: bool) -> bool:
         """Whether the job needs no other connection."""
