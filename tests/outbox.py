@@ -88,9 +88,7 @@ def mail(*recipients: str | int, **changes: Any) -> Message:
     """A message to addresses, or to the mailboxes of users."""
     return makeMessage(
         recipients=tuple(
-            Recipient(f"user{each}@example.com", each)
-            if isinstance(each, int)
-            else Recipient(each)
+            Recipient(f"user{each}@example.com", each) if isinstance(each, int) else Recipient(each)
             for each in recipients or ("bob@example.com",)
         ),
         receivedAt=EPOCH,
