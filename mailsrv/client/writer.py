@@ -210,7 +210,11 @@ class EsmtpCommandWriter(Protocol):
         self._handshake = Deferred(lambda _: self.end(local.ABORTED))
         self._startTimer(self._timeouts.command)
         handshake = self._handshake
-        self.transport.startTLS(connectionCreator)
+        try:
+            self.transport.startTLS(connectionCreator)
+        except Exception:
+            # The creator could not make a context of what it was given.
+            self.end(local.TLS_FAILED)
         return handshake
 
     def handshakeCompleted(self) -> None:
