@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mailsrv.cli import alias, events, group, init, message, user
+from mailsrv.cli import alias, events, group, init, message, queue, user
 from mailsrv.cli.database import DEFAULT_URL
 
 __all__ = ["main"]
@@ -34,5 +34,13 @@ def main(url: str) -> None:
     """
 
 
-for _command in (init.init, user.user, alias.alias, group.group, message.message, events.events):
+for _command in (
+    init.init,
+    user.user,
+    alias.alias,
+    group.group,
+    message.message,
+    queue.queue,
+    events.events,
+):
     main.add_command(_command)

@@ -176,7 +176,7 @@ def test_a_report_is_a_message_from_nobody_with_all_its_columns() -> None:
     assert made.summary.body is not None
     assert textOf(message) == made.summary.body.replace("\r\n", "\n")
     assert message["From"] == f"Mail Delivery System <postmaster@{HOST}>"
-    assert message["To"] == "<alice@example.org>"
+    assert message["To"] == "alice@example.org"
     assert message["Auto-Submitted"] == "auto-replied"
 
 
