@@ -309,8 +309,10 @@ def codesOf(octets: bytes) -> list[int]:
 class Server:
     """A whole SmtpServerFactory over fakes; its options are the factory's."""
 
-    def __init__(self, store: Any = None, directory: Any = None, **options: Any) -> None:
-        self.clock = Clock()
+    def __init__(
+        self, store: Any = None, directory: Any = None, clock: Clock | None = None, **options: Any
+    ) -> None:
+        self.clock = clock or Clock()
         self.store = RecordingStore() if store is None else store
         self.directory = StaticDirectory() if directory is None else directory
         self.observer = RecordingObserver()
