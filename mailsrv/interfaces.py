@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer
+from twisted.plugin import IPlugin
 from zope.interface import Attribute, Interface
 
 from mailsrv.smtp.address import Mailbox
@@ -184,6 +185,24 @@ class IPolicy(Interface):
 
     def atContent(transaction: ITransaction, content: Content) -> MaybeDeferredAnswer:
         """After the end of the data, before the store; the content may be read, not closed."""
+
+
+class IExtensionPlugin(IPlugin):
+    """What a module in `twisted/plugins` offers to `--extension NAME`."""
+
+    name = Attribute("str: what it is asked for by.")
+
+    def make(options: Mapping[str, str]) -> IServerExtension:
+        """A new extension; ValueError or TypeError where `options` will not do."""
+
+
+class IPolicyPlugin(IPlugin):
+    """What a module in `twisted/plugins` offers to `--policy NAME`."""
+
+    name = Attribute("str: what it is asked for by.")
+
+    def make(options: Mapping[str, str]) -> IPolicy:
+        """A new policy, likewise."""
 
 
 class ISessionObserver(Interface):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import isfinite
 
 from mailsrv.smtp.address import domainKey, isDomain
@@ -57,7 +59,10 @@ def words(text: str) -> str:
 
 
 def port(text: str) -> str:
-    if ":" in text:
+    """A port number or an endpoint; '' is none."""
+    if text.removeprefix("haproxy:").startswith("ssl:"):
+        raise ValueError("for TLS from the first octet give a port or tcp:… to --smtps")
+    if ":" in text or not text:
         return text
     if text.isascii() and text.isdigit() and int(text) < 65536:
         return str(int(text))
@@ -98,6 +103,23 @@ def url(text: str) -> str:
     return text
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Something of third parties: its name, and what it is told."""
+
+    name: str
+    options: Mapping[str, str]
+
+
+def named(text: str) -> Named:
+    """`NAME` or `NAME:key=value:…`; a backslash makes a colon part of a value."""
+    name, *pairs = (part.replace("\\:", ":") for part in re.split(r"(?<!\\):", text))
+    options = dict(pair.partition("=")[::2] for pair in pairs)
+    if not name or not all(options) or not all("=" in pair for pair in pairs):
+        raise ValueError(f"{text!r} is not NAME or NAME:key=value")
+    return Named(name, options)
+
+
 def notBuilt(*off: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in off:
@@ -105,12 +127,6 @@ def notBuilt(*off: str) -> Callable[[str], str]:
         return text
 
     return parse
-
-
-def flagNotBuilt(text: str) -> bool:
-    if flag(text):
-        raise ValueError("not built yet")
-    return False
 
 
 def defaultHostname() -> str:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from twisted.python import usage
 
-from mailsrv.settings import OPTIONS, Option, OptionError, Settings, readSettings
+from mailsrv.settings import OptionError, Settings, readSettings
+from mailsrv.table import OPTIONS, Option
 
 _WIDTH = 26  # of the names' column in the help
 

@@ -6,12 +6,14 @@ import errno
 import os
 import pwd
 import resource
+import socket
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from twisted.internet import tcp, unix
 from twisted.internet.base import ReactorBase
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
@@ -48,16 +50,21 @@ def useMonotonicClock(reactor: Any) -> None:
         reactor.seconds = time.monotonic
 
 
-def runAs(uid: int | None, gid: int | None, function: Callable[[], None]) -> None:
-    """Call it with the rights that twistd will have, so that the files it makes are theirs."""
+def rightsOf(uid: int | None, gid: int | None) -> tuple[int, int] | None:
+    """The user and group that twistd will become, None where it stays what it is."""
     if uid is None:
-        function()
-        return
+        return None
     if os.geteuid() not in (0, uid):
         raise StartError("only root may run it as another user; start as root, or without --uid")
-    if gid is None:
-        gid = pwd.getpwuid(uid).pw_gid
-    runAsEffectiveUser(uid, gid, function)
+    return uid, pwd.getpwuid(uid).pw_gid if gid is None else gid
+
+
+def runAs(rights: tuple[int, int] | None, function: Callable[[], None]) -> None:
+    """Call it with the rights that twistd will have, so that the files it makes are theirs."""
+    if rights is None:
+        function()
+    else:
+        runAsEffectiveUser(*rights, function)
 
 
 def openDatabase(dialect: Dialect) -> None:
@@ -104,12 +111,31 @@ def raiseFileLimit(wanted: int) -> str | None:
     )
 
 
-def listen(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:
+def listen(
+    reactor: Any,
+    description: str,
+    factory: IProtocolFactory,
+    owner: tuple[int, int] | None = None,
+) -> IListeningPort:
     """Listen on a server endpoint here and now; raises StartError.
 
     Here, because an endpoint that fails in a service that has started leaves a process that
-    lives on deaf.
+    lives on deaf. A UNIX socket is given to `owner`, user and group; one that a server which was
+    killed has left behind is replaced.
     """
+    port = _tryToListen(reactor, description, factory)
+    if isinstance(port, Failure) and _removeLeftOver(port.value):
+        port = _tryToListen(reactor, description, factory)
+    if isinstance(port, Failure):
+        raise StartError(_whyNot(description, port.value))
+    if isinstance(port, unix.Port):
+        _takeCareOf(port, description.startswith("unix:"), owner)
+    return port
+
+
+def _tryToListen(
+    reactor: Any, description: str, factory: IProtocolFactory
+) -> IListeningPort | Failure:
     try:
         outcome: list[IListeningPort | Failure] = []
         serverFromString(reactor, description).listen(factory).addBoth(outcome.append)
@@ -117,10 +143,7 @@ def listen(reactor: Any, description: str, factory: IProtocolFactory) -> IListen
         raise StartError(f"{description!r} is not an endpoint: {_oneLine(error)}") from None
     if not outcome:
         raise StartError(f"{description!r} takes its time to listen, which is not supported")
-    port = outcome[0]
-    if isinstance(port, Failure):
-        raise StartError(_whyNot(description, port.value))
-    return port
+    return outcome[0]
 
 
 def _whyNot(description: str, error: BaseException | None) -> str:
@@ -128,11 +151,45 @@ def _whyNot(description: str, error: BaseException | None) -> str:
         return f"cannot listen on {description!r}: {_oneLine(error)}"
     cause = error.socketError
     code = getattr(cause, "errno", None)
-    place = error.port if error.interface is None else f"{error.interface}:{error.port}"
+    place = f"{error.interface}:{error.port}" if error.interface is not None else _path(error)
     if code is None:
         return f"cannot listen on {place}: {_oneLine(cause)}"
     hint = f"; {_LISTEN_HINTS[code]}" if code in _LISTEN_HINTS else ""
     return f"cannot listen on {place}: {os.strerror(code)}{hint}"
+
+
+def _path(error: CannotListenError) -> str:
+    """Where a UNIX socket should have been, which Twisted calls a port."""
+    return os.fsdecode(error.port)
+
+
+def _takeCareOf(port: unix.Port, isOurs: bool, owner: tuple[int, int] | None) -> None:
+    """Give the file of a UNIX socket to `owner`, and have it removed at the end as far as we may.
+
+    Twisted alone would remove that of systemd too, and never finish to stop where it must not.
+    """
+    path = port.getHost().name
+    if isOurs and owner is not None:
+        os.chown(path, *owner)
+
+    def connectionLost(reason: Failure) -> None:
+        if isOurs:
+            with suppress(OSError):
+                os.unlink(path)
+        tcp.Port.connectionLost(port, reason)
+
+    port.connectionLost = connectionLost  # type: ignore[method-assign]
+
+
+def _removeLeftOver(error: BaseException | None) -> bool:
+    """Whether the place was taken by a UNIX socket that nobody listens on, and is free now."""
+    if not isinstance(error, CannotListenError) or error.interface is not None:
+        return False
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+        if client.connect_ex(error.port) == errno.ECONNREFUSED:
+            os.unlink(error.port)
+            return True
+    return False
 
 
 def _oneLine(error: BaseException | None) -> str:

@@ -12,31 +12,32 @@ from typing import Any
 from twisted.application.service import IService, Service
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from mailsrv.extensions.standard import standardExtensions
 from mailsrv.extract import MAX_HEAD, PLAIN_SIZE, extract, extractPlain
-from mailsrv.interfaces import IDirectory, IPolicy
 from mailsrv.observers import LogObserver
 from mailsrv.options import Options
-from mailsrv.policies.relay import RelayPolicy
 from mailsrv.process import (
     StartError,
     listen,
     openDatabase,
     raiseFileLimit,
+    rightsOf,
     runAs,
     tryDirectory,
     useMonotonicClock,
 )
+from mailsrv.rules import certificateOf, extensionsOf, policiesOf
 from mailsrv.server.factory import SmtpServerFactory
-from mailsrv.server.site import Extractor
+from mailsrv.server.proxied import ProxiedFactory
+from mailsrv.server.site import Extractor, Listener
 from mailsrv.server.spool import SpoolBudget
 from mailsrv.settings import Settings
 from mailsrv.smtp.message import Content, Summary
+from mailsrv.store.credentials import PasswordVerifier, SqlPasswords
 from mailsrv.store.dialect import parseUrl
 from mailsrv.store.directory import SinkDirectory, SqlDirectory
 from mailsrv.store.pool import ConnectionPool
@@ -72,8 +73,9 @@ def makeService(options: Options) -> IService:
         with chdir(twistd.get("rundir") or "."):
             useMonotonicClock(reactor)
             service = MailService(options.settings, reactor, isAlone=True)
-            runAs(twistd.get("uid"), twistd.get("gid"), service.prepare)
-            service.bind()
+            rights = rightsOf(twistd.get("uid"), twistd.get("gid"))
+            runAs(rights, service.prepare)
+            service.bind(rights)
     except (StartError, OSError) as error:
         raise SystemExit(f"smtpstore: {error}") from None
     return service
@@ -97,37 +99,38 @@ class MailService(Service):
         self._commits = ConnectionPool(self._dialect, reactor, self._dialect.writers, "commit")
         self._lookUps = ConnectionPool(self._dialect, reactor, LOOK_UP_THREADS, "look-up")
         self._extracts = ThreadPool(0, EXTRACT_THREADS, "extract")
+        self._verifier = PasswordVerifier(reactor)
         self._store = SqlStore(self._commits, reactor, settings.dbTimeout)
+        self._tls = certificateOf(settings)
+        directory = self._directory()
         self.factory = SmtpServerFactory(
             self._store,
-            self._directory(),
+            directory,
             reactor,
             hostname=settings.hostname,
             limits=settings.limits,
-            extensions=standardExtensions(
-                allowVrfy=settings.allowVrfy, allowExpn=settings.allowExpn
-            ),
-            policies=self._policies(),
+            extensions=extensionsOf(settings, self._passwords(), reactor),
+            policies=policiesOf(settings, directory.owns),
             observers=[LogObserver()],
             budget=SpoolBudget(settings.spoolMemory, settings.spoolDisk),
             spoolDirectory=settings.spool,
             extract=extractorIn(self._extracts, reactor),
             maxConnections=settings.maxConnections,
             maxConnectionsPerClient=settings.maxConnectionsPerClient,
+            tls=self._tls,
             allowVrfy=settings.allowVrfy,
             allowExpn=settings.allowExpn,
         )
         self.ports: list[IListeningPort] = []
 
-    def _directory(self) -> IDirectory:
+    def _directory(self) -> SqlDirectory | SinkDirectory:
         domains = self.settings.domains
         if not domains:
             return SinkDirectory()
         return SqlDirectory(self._lookUps, domains, self._reactor, self.settings.dbTimeout)
 
-    def _policies(self) -> list[IPolicy]:
-        domains = self.settings.domains
-        return [RelayPolicy(domains, self.settings.relayClients)] if domains else []
+    def _passwords(self) -> SqlPasswords:
+        return SqlPasswords(self._lookUps, self._verifier, self._reactor, self.settings.dbTimeout)
 
     # Before the start
 
@@ -137,13 +140,26 @@ class MailService(Service):
         if self.settings.spool is not None:
             tryDirectory(self.settings.spool)
 
-    def bind(self) -> None:
-        """Listen on every endpoint; nobody is answered before the start."""
+    def bind(self, owner: tuple[int, int] | None = None) -> None:
+        """Listen on every endpoint; nobody is answered before the start.
+
+        `owner`: the user and group that UNIX sockets are given to."""
         # A connection may have a spool's file beside its socket.
         warning = raiseFileLimit(2 * self.settings.maxConnections + 100)
         self._warnings = [warning] if warning else []
-        for endpoint in self.settings.endpoints:
-            self.ports.append(listen(self._reactor, endpoint, self.factory))
+        for port in self.settings.ports:
+            factory = self._factoryFor(port.listener)
+            self.ports.append(listen(self._reactor, port.endpoint, factory, owner))
+
+    def _factoryFor(self, listener: Listener) -> IProtocolFactory:
+        """What serves a port: the PROXY header comes before TLS, and TLS before SMTP."""
+        factory: IProtocolFactory = self.factory.forListener(listener)
+        if listener.isSecure and self._tls is not None:
+            from twisted.protocols.tls import TLSMemoryBIOFactory
+
+            factory = TLSMemoryBIOFactory(self._tls, False, factory, self._reactor)
+            factory.noisy = False
+        return ProxiedFactory(factory) if listener.isProxied else factory
 
     # Start
 
@@ -152,8 +168,15 @@ class MailService(Service):
         self._extracts.start()
         for warning in self._warnings:
             _log.warn("{warning}", warning=warning)
-        for port in self.ports:
-            _log.info("SMTP listens on {address}", address=showAddress(port.getHost()))
+        self._verifier.start()
+        for port, listening in zip(self.settings.ports, self.ports, strict=True):
+            _log.info(
+                "{name} listens on {address}",
+                name=port.name,
+                address=showAddress(listening.getHost()),
+            )
+        if self.settings.tlsAuto:
+            _log.warn("The certificate is made by --tls auto: for trying out, nobody trusts it")
         _log.info("Mail goes to {database}", database=self._dialect.describe())
         if self.settings.domains:
             _log.info(
@@ -165,9 +188,9 @@ class MailService(Service):
             self._showHint()
 
     def _showHint(self) -> None:
-        for port in self.ports:
-            address = port.getHost()
-            if not isinstance(address, UNIXAddress):
+        for port, listening in zip(self.settings.ports, self.ports, strict=True):
+            address = listening.getHost()
+            if port.listener == Listener() and not isinstance(address, UNIXAddress):
                 _log.info(
                     "Try it: echo Hello | curl --crlf smtp://{address} --mail-from me@example.com"
                     " --mail-rcpt you@example.com --upload-file -",
@@ -199,6 +222,7 @@ class MailService(Service):
         await self._atMost(STOP_POOLS, self._lookUps.close(STOP_POOLS))
         if self._extracts.started:
             self._extracts.stop()
+        self._verifier.stop()
         _log.info("Stopped")
 
     def _atMost(self, seconds: float, done: Deferred[None]) -> Deferred[None]:

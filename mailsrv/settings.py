@@ -1,20 +1,18 @@
-"""Every option, once, and what command line, environment and file say about it."""
+"""What command line, environment and file say about the options, as typed settings."""
 
 from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from twisted.internet.endpoints import quoteStringArgument
-
 from mailsrv import kinds
 from mailsrv.interfaces import Limits
-from mailsrv.kinds import Network
-
-BACKLOG = 1024  # connections the kernel holds for us while the reactor is busy
+from mailsrv.kinds import Named, Network
+from mailsrv.ports import Port, portsOf
+from mailsrv.table import OPTIONS, Option
 
 
 class OptionError(Exception):
@@ -22,36 +20,10 @@ class OptionError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
-    """One row of the table: a name, how its text becomes a value, and what it is for.
-
-    `kind` raises ValueError with a text for people. `metavar` '' makes it a flag. An option
-    whose `group` is '' is not shown in the help.
-    """
-
-    name: str
-    kind: Callable[[str], Any]
-    default: Any
-    metavar: str
-    group: str
-    help: str
-
-    @property
-    def isRepeatable(self) -> bool:
-        """Whether it may be said several times, and its value is a tuple."""
-        return isinstance(self.default, tuple)
-
-    @property
-    def variable(self) -> str:
-        """The environment variable of the same name."""
-        return "SMTPSTORE_" + self.name.upper().replace("-", "_")
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
-    """What the server was told, typed; `endpoints` are Twisted's server endpoint strings."""
+    """What the server was told, typed."""
 
-    endpoints: tuple[str, ...]
+    ports: tuple[Port, ...]
     db: str = field(repr=False)  # it may hold a password
     domains: tuple[str, ...]
     hostname: str
@@ -66,112 +38,21 @@ class Settings:
     spoolMemory: int
     spoolDisk: int
     requireDurable: bool
+    ownSenders: bool
+    extensions: tuple[Named, ...]
+    policies: tuple[Named, ...]
+    tlsCert: str | None
+    tlsKey: str | None
+    tlsAuto: bool
+    requireTls: bool
+    authInsecure: bool
+
+    @property
+    def hasTls(self) -> bool:
+        """Whether there is a certificate."""
+        return self.tlsAuto or self.tlsCert is not None
 
 
-_LISTEN = "Where it listens"
-_STORE = "Where mail goes"
-_WHO = "Who may receive and send"
-_LIMITS = "Limits"
-_FILES = "Configuration"
-
-_PORT_HELP = (
-    "SMTP: a port number, or a Twisted server endpoint (tcp:25:interface=0.0.0.0, tcp6:25, "
-    "systemd:domain=INET:index=0, haproxy:tcp:25)"
-)
-_DB_HELP = "the database, sqlite:PATH; SMTPSTORE_DB says it too, and shows no password in ps"
-_DOMAIN_HELP = "a local domain; none: every recipient is accepted and stored"
-_BARE_HELP = "a bare CR or LF in a message: reject it, or accept and store it as it came"
-_SPOOL_HELP = "where large messages wait for their COMMIT; default: the system's place"
-_NAME_HELP = "our own name in replies and Received; default: the machine's"
-_DURABLE_HELP = "refuse to start where the database is not set to keep what it commits"
-_CONFIG_HELP = (
-    "a TOML file with these names; the command line wins over the environment "
-    "(SMTPSTORE_MAX_SIZE=…, lists with commas), it over the file"
-)
-
-OPTIONS = (
-    Option("port", kinds.port, ("2525",), "P", _LISTEN, _PORT_HELP),
-    Option(
-        "interface",
-        kinds.interface,
-        "127.0.0.1",
-        "A",
-        _LISTEN,
-        "the address a bare port number listens on",
-    ),
-    Option("hostname", kinds.domain, None, "H", _LISTEN, _NAME_HELP),
-    Option("db", kinds.url, "sqlite:smtpstore.db", "URL", _STORE, _DB_HELP),
-    Option(
-        "db-timeout",
-        kinds.seconds,
-        30.0,
-        "SECONDS",
-        _STORE,
-        "how long a command waits for the database before it is answered 421",
-    ),
-    Option("require-durable", kinds.flag, False, "", _STORE, _DURABLE_HELP),
-    Option("spool", kinds.words, None, "DIR", _STORE, _SPOOL_HELP),
-    Option(
-        "spool-memory",
-        kinds.number(0),
-        268_435_456,
-        "N",
-        _STORE,
-        "octets of messages held in memory, in all",
-    ),
-    Option(
-        "spool-disk",
-        kinds.number(0),
-        4_294_967_296,
-        "N",
-        _STORE,
-        "octets of messages held in files, in all",
-    ),
-    Option("domain", kinds.domain, (), "D", _WHO, _DOMAIN_HELP),
-    Option("relay-client", kinds.network, (), "CIDR", _WHO, "a network or address that may relay"),
-    Option("no-vrfy", kinds.flag, False, "", _WHO, "answer VRFY with 252"),
-    Option("no-expn", kinds.flag, False, "", _WHO, "answer EXPN with 252"),
-    Option("max-size", kinds.number(1), 52_428_800, "N", _LIMITS, "octets of a message"),
-    Option("max-recipients", kinds.number(1), 100, "N", _LIMITS, "recipients of a message"),
-    Option(
-        "max-line",
-        kinds.number(0),
-        1000,
-        "N",
-        _LIMITS,
-        "octets of a line of a message; 0: no limit",
-    ),
-    Option(
-        "bare-newlines", kinds.choice("reject", "accept"), "reject", "WORD", _LIMITS, _BARE_HELP
-    ),
-    Option("max-connections", kinds.number(1), 1000, "N", _LIMITS, "connections in all"),
-    Option(
-        "max-connections-per-client",
-        kinds.number(0),
-        0,
-        "N",
-        _LIMITS,
-        "of one address; 0: no limit",
-    ),
-    Option("timeout", kinds.seconds, 600.0, "SECONDS", _LIMITS, "how long a client may be idle"),
-    Option("config", kinds.words, None, "F", _FILES, _CONFIG_HELP),
-    # Not built yet: accepted where they turn it off.
-    Option("submission", kinds.notBuilt(), (), "P", "", ""),
-    Option("smtps", kinds.notBuilt(), (), "P", "", ""),
-    Option("lmtp", kinds.notBuilt(), (), "P", "", ""),
-    Option("login-senders", kinds.notBuilt("any"), "any", "WORD", "", ""),
-    Option("tls-cert", kinds.notBuilt(), None, "F", "", ""),
-    Option("tls-key", kinds.notBuilt(), None, "F", "", ""),
-    Option("tls", kinds.notBuilt(), None, "WORD", "", ""),
-    Option("require-tls", kinds.flagNotBuilt, False, "", "", ""),
-    Option("workers", kinds.notBuilt("1"), "1", "N", "", ""),
-    Option("http", kinds.notBuilt("", "8025"), "8025", "P", "", ""),
-    Option("smart-host", kinds.notBuilt(), None, "URL", "", ""),
-    Option("extension", kinds.notBuilt(), (), "NAME", "", ""),
-    Option("policy", kinds.notBuilt(), (), "NAME", "", ""),
-    Option("webhook", kinds.notBuilt(), (), "URL", "", ""),
-    Option("auth-insecure", kinds.flagNotBuilt, False, "", "", ""),
-)
 _BY_NAME = {option.name: option for option in OPTIONS}
 
 Given = Mapping[str, Sequence[str]]
@@ -255,12 +136,8 @@ def _wanted(option: Option) -> str:
 
 
 def _settings(values: Mapping[str, Any]) -> Settings:
-    interface = quoteStringArgument(values["interface"])
-    return Settings(
-        endpoints=tuple(
-            port if ":" in port else f"tcp:{port}:interface={interface}:backlog={BACKLOG}"
-            for port in values["port"]
-        ),
+    settings = Settings(
+        ports=portsOf(values),
         db=values["db"],
         domains=tuple(dict.fromkeys(values["domain"])),
         hostname=values["hostname"],
@@ -281,4 +158,33 @@ def _settings(values: Mapping[str, Any]) -> Settings:
         spoolMemory=values["spool-memory"],
         spoolDisk=values["spool-disk"],
         requireDurable=values["require-durable"],
+        ownSenders=values["login-senders"] == "own",
+        extensions=values["extension"],
+        policies=values["policy"],
+        tlsCert=values["tls-cert"],
+        tlsKey=values["tls-key"],
+        tlsAuto=values["tls"] == "auto",
+        requireTls=values["require-tls"],
+        authInsecure=values["auth-insecure"],
+    )
+    for isWrong, complaint in _contradictions(settings):
+        if isWrong:
+            raise OptionError(complaint)
+    return settings
+
+
+def _contradictions(settings: Settings) -> Iterator[tuple[bool, str]]:
+    """What each option alone cannot know: whether it is wrong, and how to mend it."""
+    give = "give --tls-cert and --tls-key, or --tls auto for trying out"
+    kinds = {port.option for port in settings.ports}
+    yield not kinds, "nothing to listen on: give --port, --submission, --smtps or --lmtp"
+    yield settings.tlsAuto and settings.tlsCert is not None, "--tls auto and --tls-cert: give one"
+    isPair = (settings.tlsCert is None) == (settings.tlsKey is None)
+    yield not isPair, "--tls-cert and --tls-key go together: give both"
+    yield "smtps" in kinds and not settings.hasTls, f"--smtps needs a certificate: {give}"
+    yield settings.requireTls and not settings.hasTls, f"--require-tls needs a certificate: {give}"
+    mayLogIn = settings.hasTls or settings.authInsecure
+    yield (
+        "submission" in kinds and not mayLogIn,
+        f"--submission needs a certificate: {give}; or --auth-insecure on loopback",
     )

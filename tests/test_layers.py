@@ -34,9 +34,13 @@ RULES: dict[str, set[str] | None] = {
     "cli": None,
     "kinds": None,
     "options": None,
+    "plugins": None,
+    "ports": None,
     "process": None,
+    "rules": None,
     "service": None,
     "settings": None,
+    "table": None,
     "workers": None,
     "__init__": None,
 }

@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 
 from mailsrv.interfaces import Limits
+from mailsrv.kinds import Named
 from mailsrv.options import Options
-from mailsrv.settings import OPTIONS, OptionError, Settings, readSettings
+from mailsrv.ports import Port
+from mailsrv.server.site import Listener
+from mailsrv.settings import OptionError, Settings, readSettings
+from mailsrv.table import OPTIONS
 
 
 def read(*args: str, env: Mapping[str, str] | None = None) -> Settings:
@@ -21,6 +25,10 @@ def read(*args: str, env: Mapping[str, str] | None = None) -> Settings:
         name, _, value = arg.partition("=")
         given.setdefault(name, []).append(value)
     return readSettings(given, env or {})[0]
+
+
+def endpoints(settings: Settings) -> tuple[str, ...]:
+    return tuple(port.endpoint for port in settings.ports)
 
 
 def complaint(*args: str, env: Mapping[str, str] | None = None) -> str:
@@ -42,7 +50,7 @@ def toml(tmp_path: Path) -> Path:
 def test_with_nothing_said_it_is_a_sink_on_loopback() -> None:
     settings = read("hostname=mx.example.com")
     assert settings == Settings(
-        endpoints=("tcp:2525:interface=127.0.0.1:backlog=1024",),
+        ports=(Port("port", "SMTP", "tcp:2525:interface=127.0.0.1:backlog=1024", Listener()),),
         db="sqlite:smtpstore.db",
         domains=(),
         hostname="mx.example.com",
@@ -57,6 +65,14 @@ def test_with_nothing_said_it_is_a_sink_on_loopback() -> None:
         spoolMemory=256 * 2**20,
         spoolDisk=4 * 2**30,
         requireDurable=False,
+        ownSenders=False,
+        extensions=(),
+        policies=(),
+        tlsCert=None,
+        tlsKey=None,
+        tlsAuto=False,
+        requireTls=False,
+        authInsecure=False,
     )
 
 
@@ -96,6 +112,15 @@ def test_the_hostname_is_the_machines_where_it_is_a_domain(
         ("domain=Example.COM", "domains", ("example.com",)),
         ("relay-client=192.0.2.0/24", "relayClients", (ipaddress.ip_network("192.0.2.0/24"),)),
         ("relay-client=2001:db8::1", "relayClients", (ipaddress.ip_network("2001:db8::1/128"),)),
+        ("login-senders=own", "ownSenders", True),
+        ("auth-insecure=true", "authInsecure", True),
+        ("tls=auto", "tlsAuto", True),
+        ("extension=xticket", "extensions", (Named("xticket", {}),)),
+        (
+            r"policy=rspamd:url=http\://127.0.0.1:max-score=15",
+            "policies",
+            (Named("rspamd", {"url": "http://127.0.0.1", "max-score": "15"}),),
+        ),
         ("max-size=1000", "limits", Limits(maxSize=1000)),
         ("max-recipients=1", "limits", Limits(maxRecipients=1)),
         ("max-line=0", "limits", Limits(maxLine=0)),
@@ -108,12 +133,54 @@ def test_a_value_arrives_typed(said: str, field: str, value: object) -> None:
 
 
 def test_bare_ports_listen_on_the_interface_and_endpoints_are_left_as_they_are() -> None:
-    settings = read("port=25", "port=haproxy:tcp:26", "interface=0.0.0.0")
-    assert settings.endpoints == ("tcp:25:interface=0.0.0.0:backlog=1024", "haproxy:tcp:26")
+    settings = read("port=25", "port=tcp:26", "interface=0.0.0.0")
+    assert endpoints(settings) == ("tcp:25:interface=0.0.0.0:backlog=1024", "tcp:26")
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        ("port=", "nothing to listen on: give --port, "),
+        ("smtps=465", "--smtps needs a certificate: give --tls-cert and --tls-key, or --tls auto"),
+        ("submission=587", "--submission needs a certificate: "),
+        ("submission=587", "or --auth-insecure on loopback"),
+        ("require-tls=true", "--require-tls needs a certificate: "),
+        ("tls-cert=c.pem", "--tls-cert and --tls-key go together: give both"),
+        ("tls-key=k.pem", "--tls-cert and --tls-key go together: give both"),
+    ],
+)
+def test_what_does_not_go_together_is_said_with_the_way_out(said: str, says: str) -> None:
+    assert says in complaint(said)
+
+
+def test_each_kind_of_listener_has_its_manners() -> None:
+    settings = read(
+        "port=", "submission=haproxy:587", "smtps=haproxy:tcp:465", "lmtp=unix:/run/l", "tls=auto"
+    )
+    assert settings.ports == (
+        Port(
+            "submission",
+            "Submission",
+            "tcp:587:interface=127.0.0.1:backlog=1024",
+            Listener(isSubmission=True, isProxied=True),
+        ),
+        Port("smtps", "SMTPS", "tcp:465", Listener(isSecure=True, isProxied=True)),
+        Port("lmtp", "LMTP", "unix:/run/l:mode=660:lockfile=0", Listener(isLmtp=True)),
+    )
+
+
+def test_the_mode_of_a_unix_socket_may_be_said() -> None:
+    assert endpoints(read("port=unix:/run/s:mode=666")) == ("unix:/run/s:mode=666:lockfile=0",)
+
+
+def test_a_submission_needs_a_certificate_or_the_word_that_it_goes_without() -> None:
+    for said in (["tls=auto"], ["tls-cert=c", "tls-key=k"], ["auth-insecure=true"]):
+        assert read("submission=587", *said).ports[1].option == "submission"
+    assert "give one" in complaint("tls=auto", "tls-cert=c", "tls-key=k")
 
 
 def test_an_ipv6_interface_is_quoted_for_the_endpoint() -> None:
-    assert read("interface=::1").endpoints == (r"tcp:2525:interface=\:\:1:backlog=1024",)
+    assert endpoints(read("interface=::1")) == (r"tcp:2525:interface=\:\:1:backlog=1024",)
 
 
 def test_a_domain_said_twice_is_one() -> None:
@@ -138,6 +205,12 @@ def test_of_an_option_that_is_not_repeatable_the_last_word_counts() -> None:
         ("db-timeout=soon", "seconds above 0"),
         ("bare-newlines=maybe", "reject, accept"),
         ("port=smtp", "neither a port number"),
+        ("port=ssl:465", "for TLS from the first octet give a port or tcp:… to --smtps"),
+        ("port=haproxy:ssl:465", "to --smtps"),
+        ("tls=on", "'on' is not one of: auto"),
+        ("policy=", "'' is not NAME or NAME:key=value"),
+        ("policy=a:b", "'a:b' is not NAME or NAME:key=value"),
+        ("policy=a:=b", "'a:=b' is not NAME or NAME:key=value"),
         ("port=65536", "neither a port number"),
         ("interface=eth0", "not an IP address"),
         ("domain=exa mple", "not a domain"),
@@ -168,7 +241,7 @@ def test_a_password_in_the_url_is_not_in_the_settings_text() -> None:
 
 @pytest.mark.parametrize(
     "said",
-    ["http=", "http=8025", "workers=1", "login-senders=any", "require-tls=false"],
+    ["http=", "http=8025", "workers=1"],
 )
 def test_what_is_not_built_may_be_turned_off(said: str) -> None:
     assert read(said, "hostname=a") == read("hostname=a")
@@ -179,19 +252,8 @@ def test_what_is_not_built_may_be_turned_off(said: str) -> None:
     [
         "http=8080",
         "workers=2",
-        "login-senders=own",
-        "submission=587",
-        "smtps=465",
-        "lmtp=24",
-        "tls=auto",
-        "tls-cert=c.pem",
-        "tls-key=k.pem",
-        "require-tls=true",
         "smart-host=smtp://a",
         "webhook=http://a",
-        "auth-insecure=true",
-        "extension=x",
-        "policy=y",
     ],
 )
 def test_what_is_not_built_says_so(said: str) -> None:
@@ -214,7 +276,7 @@ def test_the_environment_says_the_same() -> None:
     settings = read(env=environ)
     assert settings.db == "sqlite:a,b.db"
     assert settings.domains == ("example.com", "example.org")
-    assert settings.endpoints == ("tcp:25:interface=127.0.0.1:backlog=1024", "tcp6:26")
+    assert endpoints(settings) == ("tcp:25:interface=127.0.0.1:backlog=1024", "tcp6:26")
     assert (settings.allowVrfy, settings.allowExpn) == (False, True)
     assert settings.limits.maxSize == 5
 
@@ -240,7 +302,7 @@ def test_a_file_says_the_same(toml: Path) -> None:
         'no-vrfy = true\nno-expn = false\ndb = "sqlite:a,b.db"\nrelay-client = []\n'
     )
     settings = read(f"config={toml}")
-    assert settings.endpoints == ("tcp:25:interface=127.0.0.1:backlog=1024", "tcp6:26")
+    assert endpoints(settings) == ("tcp:25:interface=127.0.0.1:backlog=1024", "tcp6:26")
     assert settings.domains == ("example.com",)
     assert settings.limits == Limits(maxSize=5, timeout=1.5)
     assert (settings.allowVrfy, settings.allowExpn) == (False, True)
@@ -317,7 +379,7 @@ def parse(*args: str) -> Options:
 
 def test_the_command_line_fills_settings_and_dictionary() -> None:
     options = parse("--port", "25", "--port=26", "--no-vrfy", "--domain", "example.com")
-    assert len(options.settings.endpoints) == 2
+    assert len(options.settings.ports) == 2
     assert options["port"] == ("25", "26")
     assert options["no-vrfy"] is True
     assert options["max-size"] == 52_428_800

@@ -25,6 +25,7 @@ from mailsrv.process import (
     listen,
     openDatabase,
     raiseFileLimit,
+    rightsOf,
     runAs,
     tryDirectory,
     useMonotonicClock,
@@ -64,16 +65,15 @@ def test_a_reactor_with_a_clock_of_its_own_keeps_it() -> None:
 
 def test_without_a_user_it_is_called_as_it_is() -> None:
     called: list[int] = []
-    runAs(None, None, lambda: called.append(os.geteuid()))
-    runAs(os.geteuid(), None, lambda: called.append(os.geteuid()))
-    runAs(os.geteuid(), os.getegid(), lambda: called.append(os.geteuid()))
+    for uid, gid in ((None, None), (os.geteuid(), None), (os.geteuid(), os.getegid())):
+        runAs(rightsOf(uid, gid), lambda: called.append(os.geteuid()))
     assert called == [os.geteuid()] * 3
 
 
 def test_only_root_may_become_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(StartError, match="only root may run it as another user"):
-        runAs(1001, None, lambda: None)
+        rightsOf(1001, None)
 
 
 # Files

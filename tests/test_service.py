@@ -72,7 +72,7 @@ async def test_without_a_network_port_no_hint_for_curl_is_given(tmp_path: Path) 
     finally:
         globalLogPublisher.removeObserver(lines.append)
     texts = [(line.get("log_format") or "") for line in lines]
-    assert "SMTP listens on {address}" in texts
+    assert "{name} listens on {address}" in texts
     assert not any(text.startswith("Try it") for text in texts)
     assert [line["warning"] for line in lines if "warning" in line] == ["Mind the gap"]
 

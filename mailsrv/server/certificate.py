@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL, crypto
@@ -13,6 +14,7 @@ from zope.interface import implementer
 
 _log = Logger()
 
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
 # TLS 1.3 has no suite without forward secrecy; these are the ones of TLS 1.2.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
@@ -29,17 +31,19 @@ class Certificate:
     def __init__(self, certFile: str, keyFile: str) -> None:
         self._files = (certFile, keyFile)
         self._stamp = self._stampOfFiles()
-        self._options = _load(*self._files)
+        self._pair = self._read()
 
     def _stampOfFiles(self) -> tuple[tuple[int, int], ...]:
         return tuple((s.st_mtime_ns, s.st_ino) for s in map(os.stat, self._files))
 
+    def _read(self) -> FixedCertificate:
+        certificate, key = (Path(file).read_bytes() for file in self._files)
+        return FixedCertificate(certificate, key, *self._files)
+
     def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         """A connection for one handshake."""
         self._takeUpChanges()
-        connection = SSL.Connection(self._options.getContext(), None)
-        connection.set_accept_state()
-        return connection
+        return self._pair.serverConnectionForTLS(tlsProtocol)
 
     def _takeUpChanges(self) -> None:
         try:
@@ -47,7 +51,7 @@ class Certificate:
             if stamp == self._stamp:
                 return
             self._stamp = stamp
-            self._options = _load(*self._files)
+            self._pair = self._read()
             _log.info("took up the changed certificate {file}", file=self._files[0])
         except (OSError, ValueError) as error:
             _log.error(
@@ -57,32 +61,46 @@ class Certificate:
             )
 
 
-def _load(certFile: str, keyFile: str) -> CertificateOptions:
-    """Options of certificate, chain and key; ValueError, one line, where they do not fit."""
-    with open(certFile, "rb") as file:
-        pem = file.read()
-    with open(keyFile, "rb") as file:
-        keyPem = file.read()
-    blocks = [b"-----BEGIN CERTIFICATE" + block for block in pem.split(b"-----BEGIN CERTIFICATE")]
-    try:
-        chain = [crypto.load_certificate(crypto.FILETYPE_PEM, block) for block in blocks[1:]]
-    except crypto.Error as error:
-        raise ValueError(f"{certFile} is no PEM certificate") from error
-    try:
-        key = crypto.load_privatekey(crypto.FILETYPE_PEM, keyPem, passphrase=b"")
-    except crypto.Error as error:
-        raise ValueError(f"{keyFile} is no PEM private key without a password") from error
-    if not chain:
-        raise ValueError(f"{certFile} holds no PEM certificate")
-    options = CertificateOptions(
-        privateKey=key,
-        certificate=chain[0],
-        extraCertChain=chain[1:],
-        raiseMinimumTo=TLSVersion.TLSv1_2,
-        acceptableCiphers=AcceptableCiphers.fromOpenSSLCipherString(_CIPHERS),
-    )
-    try:
-        options.getContext().check_privatekey()
-    except SSL.Error as error:
-        raise ValueError(f"the key {keyFile} does not belong to {certFile}") from error
-    return options
+@implementer(IOpenSSLServerConnectionCreator)
+class FixedCertificate:
+    """A PEM certificate, with its chain, and its key, as they are now.
+
+    Raises ValueError, one line, where they cannot be used; `certName` and `keyName` stand in it.
+    """
+
+    def __init__(
+        self,
+        certificate: bytes,
+        key: bytes,
+        certName: str = "the certificate",
+        keyName: str = "the key",
+    ) -> None:
+        blocks = (_BEGIN + block for block in certificate.split(_BEGIN)[1:])
+        try:
+            chain = [crypto.load_certificate(crypto.FILETYPE_PEM, block) for block in blocks]
+        except crypto.Error as error:
+            raise ValueError(f"{certName} is no PEM certificate") from error
+        if not chain:
+            raise ValueError(f"{certName} holds no PEM certificate")
+        try:
+            privateKey = crypto.load_privatekey(crypto.FILETYPE_PEM, key, passphrase=b"")
+        except crypto.Error as error:
+            raise ValueError(f"{keyName} is no PEM private key without a password") from error
+        options = CertificateOptions(
+            privateKey=privateKey,
+            certificate=chain[0],
+            extraCertChain=chain[1:],
+            raiseMinimumTo=TLSVersion.TLSv1_2,
+            acceptableCiphers=AcceptableCiphers.fromOpenSSLCipherString(_CIPHERS),
+        )
+        self._context = options.getContext()
+        try:
+            self._context.check_privatekey()
+        except SSL.Error as error:
+            raise ValueError(f"the key {keyName} does not belong to {certName}") from error
+
+    def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        """A connection for one handshake."""
+        connection = SSL.Connection(self._context, None)
+        connection.set_accept_state()
+        return connection

@@ -1,0 +1,54 @@
+"""Where a server listens, and in which manner on each port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from twisted.internet.endpoints import quoteStringArgument
+
+from mailsrv.server.site import Listener
+
+BACKLOG = 1024  # connections the kernel holds for us while the reactor is busy
+
+_KINDS = {
+    "port": ("SMTP", Listener()),
+    "submission": ("Submission", Listener(isSubmission=True)),
+    "smtps": ("SMTPS", Listener(isSecure=True)),
+    "lmtp": ("LMTP", Listener(isLmtp=True)),
+}
+_PROXY = "haproxy:"
+# A lock beside the socket holds a process id, and in a container ours is the same at each start.
+_UNIX = {"mode=": "660", "lockfile=": "0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One place to listen on: the option that names it, its name in the log, Twisted's server
+    endpoint string, and what is special about who connects there."""
+
+    option: str
+    name: str
+    endpoint: str
+    listener: Listener
+
+
+def portsOf(values: Mapping[str, Any]) -> tuple[Port, ...]:
+    """The ports out of the values of `--port`, `--submission`, `--smtps`, `--lmtp`."""
+    return tuple(_ports(values))
+
+
+def _ports(values: Mapping[str, Any]) -> Iterator[Port]:
+    interface = quoteStringArgument(values["interface"])
+    for option, (name, listener) in _KINDS.items():
+        for text in filter(None, values[option]):
+            endpoint = text.removeprefix(_PROXY)
+            if ":" not in endpoint:
+                endpoint = f"tcp:{endpoint}:interface={interface}:backlog={BACKLOG}"
+            elif endpoint.startswith("unix:"):
+                endpoint += "".join(
+                    f":{word}{value}" for word, value in _UNIX.items() if f":{word}" not in endpoint
+                )
+            isProxied = text.startswith(_PROXY)
+            yield Port(option, name, endpoint, replace(listener, isProxied=isProxied))
