@@ -98,6 +98,7 @@ class Courier:
         self._pause = 0.0  # grows while the database fails
         self._isTaken = True  # whether the last delivery was
         self._stopping = False
+        self._gather = GATHER
         self._pruneAt = 0.0
         self._ended: Deferred[None] = succeed(None)
 
@@ -165,8 +166,11 @@ class Courier:
             self._pause = min(2 * self._pause or 1.0, LAST_PAUSE)
             return
         self._pause = 0.0
+        took = self._clock.seconds() - began
+        # A database that is slow, or has much to look through, is not asked all the time.
+        self._gather = min(max(GATHER, took), POLL)
         # Of a claim that took too long to come, another server may have the event by the end.
-        if self._clock.seconds() - began < LEASE_MARGIN:
+        if took < LEASE_MARGIN:
             for event in events:
                 self._deliver(event)
 
@@ -183,14 +187,14 @@ class Courier:
 
     def _rest(self) -> Deferred[None]:
         over: Deferred[None] = Deferred()
-        seconds = self._pause or (GATHER if self._isDue else POLL)
+        seconds = self._pause or (self._gather if self._isDue else POLL)
         self._alarm = self._clock.callLater(seconds, over.callback, None)
         return over
 
     def _soon(self) -> None:
         self._isDue = True
         if not self._pause:
-            self._rouse(GATHER)
+            self._rouse(self._gather)
 
     def _rouse(self, seconds: float) -> None:
         """Rest no longer than so many seconds."""

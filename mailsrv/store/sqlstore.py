@@ -61,7 +61,7 @@ class SqlStore:
         self._timeout = timeout
         self._log = log or Logger()
         self._trouble: Fault | None = None
-        self._insertTxn = partial(_insertTxn, destinations=tuple(destinations))
+        self._insertTxn = partial(_insertTxn, destinations=tuple(dict.fromkeys(destinations)))
         self._group: GroupCommit[Message, str] = GroupCommit(
             lambda batch: Deferred.fromCoroutine(self._write(batch, self._insertTxn)),
             clock,

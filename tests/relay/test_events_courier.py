@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogEvent, Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -313,6 +313,24 @@ def test_a_database_that_fails_is_asked_less_and_less_and_nothing_is_lost(office
     assert office.states() == ["delivered", "waiting"]
     assert len(office.receiver.seen) == 2  # the first was not delivered twice
     assert office.lines() == ["Events cannot be had: disk I/O error"]
+
+
+def test_a_database_that_takes_long_is_given_as_long_to_rest(office: Office) -> None:
+    asked = []
+
+    def turn(*args: Any) -> Deferred[list[Event]]:
+        asked.append(args)
+        return deferLater(office.clock, 1.0, list)
+
+    office.events.turn = turn
+    courier = office.courier()
+    courier.start()
+    office.clock.advance(1.0)
+    courier.poke()
+    office.clock.advance(0.9)
+    assert len(asked) == 1
+    office.clock.advance(0.1)
+    assert len(asked) == 2
 
 
 def test_of_a_claim_that_came_too_late_nothing_is_delivered(office: Office) -> None:

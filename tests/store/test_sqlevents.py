@@ -127,7 +127,8 @@ async def test_the_store_puts_up_an_event_for_each_destination(world: World) -> 
     from twisted.internet import reactor
 
     pool = ConnectionPool(world.dialect, reactor, 1)
-    store = SqlStore(pool, reactor, destinations=["app", "https://app.example/"])
+    # One that is given twice is one.
+    store = SqlStore(pool, reactor, destinations=["app", "https://app.example/", "app"])
     for _ in range(3):
         await store.store(mail())
     await store.close()
