@@ -44,7 +44,7 @@ def test_the_base_declares_nothing_and_refuses_nothing() -> None:
     assert base.atEhlo(under().session) == ""
     assert base.atMail(under(), {}) is base.atRcpt(under(), NULL_PATH, {}) is None
     assert codeOf(base.atCommand(under().session, Command("X"))) == 502
-    assert not (base.mailParams or base.rcptParams or base.verbs)
+    assert not any((base.mailParams, base.rcptParams, base.verbs))
 
 
 def test_vrfy_and_expn_are_offered_where_they_are_on() -> None:

@@ -125,7 +125,7 @@ class TestFailed(SynchronousTestCase):
         return server, client, client.heard()
 
     def test_unavailable_is_421_and_closed(self) -> None:
-        server, client, said = self.fail(Unavailable("10.0.0.1 refused, password secret"))
+        _, client, said = self.fail(Unavailable("10.0.0.1 refused, password secret"))
         self.assertTrue(said.startswith(b"421 4.3.0 mx.example.org "))
         self.assertEqual(codesOf(said), [421])
         self.assertNotIn(b"secret", said)
@@ -145,7 +145,7 @@ class TestFailed(SynchronousTestCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_any_other_fault_is_451_and_logged_once(self) -> None:
-        _, client, said = self.fail(ZeroDivisionError("secret"))
+        _, _, said = self.fail(ZeroDivisionError("secret"))
         self.assertTrue(said.startswith(b"451 4.3.0 "))
         self.assertNotIn(b"secret", said)
         self.assertEqual(codesOf(said), [451, 250])
@@ -363,8 +363,13 @@ class TestPolicies(SynchronousTestCase):
         client.say("MAIL FROM:<> xask=1 SIZE=1 XTOO", "RCPT TO:<alice@example.org> XASK=2")
         self.assertEqual(
             asked,
-            ["extension {'XASK': '1', 'XTOO': None}", "policy"]
-            + ["extension {'XASK': '2'}", "policy", "directory"],
+            [
+                "extension {'XASK': '1', 'XTOO': None}",
+                "policy",
+                "extension {'XASK': '2'}",
+                "policy",
+                "directory",
+            ],
         )
         client.say("DATA", ".")
         (message,) = server.store.messages

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from smtpconversation import Client, Server, limited
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 
 from mailsrv.server.site import Listener
 from mailsrv.server.state import State
 from mailsrv.testing import HeldStore
+from smtpconversation import Client, Server, limited
 
 TOKENS = [
     b"\r\n",
@@ -100,7 +101,7 @@ def nothingLogged() -> Iterator[None]:
 
 def pieces(stream: bytes, cuts: Sequence[int]) -> Iterator[bytes]:
     edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         yield stream[start:end]
 
 
