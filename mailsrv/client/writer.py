@@ -118,8 +118,10 @@ class EsmtpCommandWriter(Protocol):
             self._stream = stream = ContentStream(
                 producer, encoding, self._write, self._contentMoved
             )
-            self.transport.registerProducer(stream, True)
-            stream.start().addCallbacks(self._contentEnded, self._contentFailed)
+            # What has come behind the 354 already is an early reply, and none is waited for.
+            if self._reader.isEmpty:
+                self.transport.registerProducer(stream, True)
+                stream.start().addCallbacks(self._contentEnded, self._contentFailed)
         return replied
 
     def _say(
@@ -137,7 +139,7 @@ class EsmtpCommandWriter(Protocol):
     def _await(self, octets: bytes, awaited: _Awaited) -> None:
         isFirst = not self._awaited
         self._awaited.append(awaited)
-        if isFirst and not self._reader.isEmpty:
+        if isFirst and octets and not self._reader.isEmpty:
             # What came before the command went out cannot be its reply.
             self.end(local.UNASKED_REPLY)
         else:

@@ -134,6 +134,23 @@ def test_a_reply_before_the_end_that_refuses_is_final_and_ends_the_connection():
     it.hear(b"")
 
 
+@pytest.mark.parametrize(
+    ("early", "said"),
+    [
+        (b"550 5.7.1 no", reply(550, "5.7.1", "no")),
+        (b"250 2.0.0 queued", local.UNASKED_REPLY),
+        (b"421 4.3.2 mx down", reply(421, "4.3.2", "mx down")),
+    ],
+)
+@pytest.mark.parametrize("ending", [b"\r\n", b""])
+def test_a_reply_that_came_with_the_354_is_heard_before_any_content_is_sent(early, said, ending):
+    it, sending = sent(CONTENT, answers=GO + early + ending)
+    it.say(b"" if ending else b"\r\n")
+    assert sending.replies == [said]
+    assert it.wire.ending == "aborted"
+    it.hear(b"")
+
+
 def test_a_success_before_the_end_is_not_believed():
     it, sending = sent(Producer())
     it.say(b"250 2.0.0 queued\r\n")
