@@ -42,12 +42,18 @@ class Fault(Enum):
     OTHER = auto()  # it does not like what it was given
 
 
+class NotDurable(Exception):
+    """The database is not set to keep what it commits, and that was asked of it."""
+
+
 class Dialect:
     """One database of one kind: how to reach it, and what its errors mean.
 
     It holds no connection. `driver` is the DB-API module, `schema` the folder of its tables'
     SQL; `upgradesItself` tells whether the server may change the tables at its start;
-    `lockingRead` follows a SELECT that must wait for writers.
+    `commitsDdl`, whether each statement that changes tables is committed by itself;
+    `lockingRead` follows a SELECT that must wait for writers. `requireDurable`: connect only
+    where nothing is weak.
     """
 
     name = ""
@@ -55,15 +61,27 @@ class Dialect:
     schema = ""
     upgradesItself = False
     writers = 1  # transactions that may write at once; MySQL: one for the large messages
+    commitsDdl = False
     lockingRead = ""
+    requireDurable = False
 
     def describe(self) -> str:
         """Where mail goes, for people; no password."""
         raise NotImplementedError
 
-    def connect(self, create: bool = False) -> Connection:
-        """A new connection; only with `create` a database that is not there is made."""
+    def connect(self, create: bool = False, limit: float | None = None) -> Connection:
+        """A new connection; only with `create` a database that is not there is made.
+
+        `limit`: seconds that it and all it is used for may take, where they can be limited;
+        None: as long as it takes.
+        """
         raise NotImplementedError
+
+    def limit(self, connection: Any, seconds: float) -> None:
+        """Have the connection give up what takes longer from now on, where it can."""
+
+    def moveOn(self, connection: Any) -> None:
+        """The connection was lost: of several hosts, the next one is asked first now."""
 
     def isStale(self, connection: Any) -> bool:
         """Whether a connection, unused for a while, leads nowhere; quick, asks no server."""
@@ -73,9 +91,17 @@ class Dialect:
         """Whether the connection that failed with `error` must not be used again."""
         return self.classify(error) is Fault.UNAVAILABLE
 
+    def isMistaken(self, error: BaseException) -> bool:
+        """Whether a connection failed for what the URL says, which no waiting mends."""
+        return False
+
     def classify(self, error: BaseException) -> Fault:
         """The fault behind what the driver raised."""
         raise NotImplementedError
+
+    def weaknesses(self, connection: Any) -> list[str]:
+        """Why what is committed may still be lost, each with how to mend it; none: it is kept."""
+        return []
 
     def lockedForUpgrade(self, connection: Connection) -> AbstractContextManager[Txn]:
         """A transaction in which nobody else upgrades the tables; committed at the end."""
@@ -137,7 +163,7 @@ class SqliteDialect(Dialect):
     def describe(self) -> str:
         return f"SQLite file {self.path}"
 
-    def connect(self, create: bool = False) -> sqlite3.Connection:
+    def connect(self, create: bool = False, limit: float | None = None) -> sqlite3.Connection:
         if create:
             self._create()
         connection = sqlite3.connect(
@@ -219,11 +245,22 @@ def _sqlite(rest: str) -> Dialect:
     return SqliteDialect(rest)
 
 
-_SCHEMES: dict[str, Callable[[str], Dialect]] = {"sqlite": _sqlite}
+def _mysql(rest: str) -> Dialect:
+    try:
+        # Only who uses it needs its driver.
+        from mailsrv.store.mysql import mysql
+    except ImportError as error:
+        raise ValueError(
+            f"{error.name} is missing, which mysql: needs; run: pip install 'smtpstore[mysql]'"
+        ) from None
+    return mysql(rest)
+
+
+_SCHEMES: dict[str, Callable[[str], Dialect]] = {"sqlite": _sqlite, "mysql": _mysql}
 
 
 def parseUrl(url: str) -> Dialect:
-    """The dialect for `sqlite:PATH`.
+    """The dialect for `sqlite:PATH` or `mysql://user:password@host:port/name`.
 
     Raises ValueError with one line that says what is wrong and how to mend it; as a URL may
     hold a password, that line never repeats it.
@@ -234,6 +271,7 @@ def parseUrl(url: str) -> Dialect:
         raise ValueError(
             "the database URL begins with none of "
             + ", ".join(f"{known}:" for known in _SCHEMES)
-            + "; write sqlite:PATH, as in sqlite:smtpstore.db"
+            + "; write sqlite:PATH, as in sqlite:smtpstore.db, or"
+            " mysql://user:password@host:port/name"
         )
     return make(rest)

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from importlib import resources
 
 from mailsrv.smtp.errors import Unavailable
-from mailsrv.store.dialect import Connection, Dialect, Fault
+from mailsrv.store.dialect import Connection, Dialect, Fault, NotDurable
 from mailsrv.store.queries import Txn, timeText
 
 _STEP_RE = re.compile(r"(\d{4})_\w+\.sql")
+_TABLE = re.compile(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+)")
 _STATEMENT_END = re.compile(r";[ \t]*$", re.MULTILINE)
 _VERSION_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_version (
@@ -69,10 +70,10 @@ def upgrade(dialect: Dialect) -> list[str]:
         connection.close()
 
 
-def check(dialect: Dialect) -> None:
+def check(dialect: Dialect, limit: float | None = None) -> None:
     """Raise SchemaError unless the tables are those of this program, Unavailable where they
-    cannot be asked; blocking, changes nothing."""
-    connection = _connect(dialect, create=False)
+    cannot be asked within `limit` seconds; blocking, changes nothing."""
+    connection = _connect(dialect, create=False, limit=limit)
     try:
         applied = _appliedTxn(connection.cursor(), dialect)
     except SchemaError:
@@ -88,10 +89,16 @@ def check(dialect: Dialect) -> None:
         raise SchemaError(f"{dialect.describe()} {state}; run: smtpstore init")
 
 
-def _connect(dialect: Dialect, create: bool) -> Connection:
+def _connect(dialect: Dialect, create: bool, limit: float | None = None) -> Connection:
     try:
-        return dialect.connect(create)
+        return dialect.connect(create, limit)
     except Exception as error:
+        if isinstance(error, NotDurable):
+            raise SchemaError(f"{dialect.describe()} does not keep what it commits: {error}") from error
+        if dialect.classify(error) is Fault.TABLES:
+            raise SchemaError(f"{dialect.describe()} is not there yet; run: smtpstore init") from error
+        if dialect.isMistaken(error):
+            raise SchemaError(f"{dialect.describe()} cannot be opened: {error}") from error
         raise Unavailable(f"{dialect.describe()} cannot be opened: {error}") from error
 
 
@@ -107,7 +114,23 @@ def _appliedTxn(txn: Txn, dialect: Dialect) -> set[int]:
     return applied
 
 
+def _refuseForeignTxn(txn: Txn, dialect: Dialect) -> None:
+    """Where steps can be cut off, tables without a version table are told from such a step's."""
+    ours = {name for step in steps(dialect) for name in _TABLE.findall("".join(step.statements))}
+    txn.execute(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()"
+    )
+    there = {name for (name,) in txn.fetchall()}
+    if "schema_version" not in there and ours & there:
+        raise SchemaError(
+            f"{dialect.describe()} holds tables of another program ({', '.join(sorted(ours & there))});"
+            " give smtpstore a database of its own"
+        )
+
+
 def _upgradeTxn(txn: Txn, dialect: Dialect) -> list[str]:
+    if dialect.commitsDdl:
+        _refuseForeignTxn(txn, dialect)
     txn.execute(_VERSION_TABLE)
     applied = _appliedTxn(txn, dialect)
     due = [step for step in steps(dialect) if step.version not in applied]

@@ -35,16 +35,27 @@ class ConnectionPool(adbapi.ConnectionPool):
     It connects when asked, never makes a database, and gives up dead connections quietly; a
     connection that had died unnoticed is replaced and the work done again, once, so an
     interaction may run twice. What it runs fails with what the driver raised, with
-    OutcomeUnknown, or with Unavailable where it is closed or `maxQueued` wait already.
+    OutcomeUnknown, or with Unavailable where it is closed, `maxQueued` wait already, or the
+    database is known to be down (`isDown`) and somebody else is finding out whether it still is.
+
+    `timeout`: seconds after which a thread gives up a database that hangs.
     """
 
     def __init__(
-        self, dialect: Dialect, reactor: Any, threads: int, name: str = "db", maxQueued: int = 1000
+        self,
+        dialect: Dialect,
+        reactor: Any,
+        threads: int,
+        name: str = "db",
+        maxQueued: int = 1000,
+        timeout: float = 30.0,
     ) -> None:
         super().__init__(dialect.driver, cp_reactor=reactor, cp_min=1, cp_max=threads, cp_name=name)
         self.dialect = dialect
         self.threads = threads
         self.maxQueued = maxQueued
+        self.timeout = timeout
+        self.isDown = False
         self.outstanding = 0
         self.closed = False
         self._idle: list[Deferred[None]] = []
@@ -65,22 +76,42 @@ class ConnectionPool(adbapi.ConnectionPool):
         **kw: P.kwargs,
     ) -> Deferred[T]:
         """Run `interaction(txn, …)` in a transaction; fires with its result after the COMMIT."""
-        return self._submit(partial(self._interact, interaction, args, kw))
+        return self._submit(partial(self._interact, interaction, args, kw), self._soon())
+
+    def runInteractionBy(
+        self,
+        deadline: float,
+        interaction: Callable[Concatenate[Any, P], T],
+        *args: P.args,
+        **kw: P.kwargs,
+    ) -> Deferred[T]:
+        """The same, given up at `deadline`, by the reactor's clock, where the database hangs."""
+        return self._submit(partial(self._interact, interaction, args, kw), deadline)
 
     def runWithConnection(
         self, func: Callable[Concatenate[Any, P], T], *args: P.args, **kw: P.kwargs
     ) -> Deferred[T]:
         """The same with the connection in place of a cursor."""
-        return self._submit(lambda connection: func(connection, *args, **kw))
+        return self._submit(lambda connection: func(connection, *args, **kw), self._soon())
 
-    def _submit(self, work: Callable[[Connection], T]) -> Deferred[T]:
+    def _soon(self) -> float:
+        return float(self._reactor.seconds()) + self.timeout
+
+    @property
+    def isProbing(self) -> bool:
+        """Whether the database is known to be down, and somebody is asking it already."""
+        return self.isDown and self.outstanding > 0
+
+    def _submit(self, work: Callable[[Connection], T], deadline: float) -> Deferred[T]:
         if self.closed:
             return fail(Unavailable("the connection pool is closed"))
+        if self.isProbing:
+            return fail(Unavailable("the database is down"))
         if self.outstanding >= self.maxQueued:
             return fail(Unavailable("too many queries are waiting for the database"))
         self.outstanding += 1
         answer: Deferred[T] = Deferred()
-        done = deferToThreadPool(self._reactor, self.threadpool, self._work, work)
+        done = deferToThreadPool(self._reactor, self.threadpool, self._work, work, deadline)
         # Apart from `answer`: who cancels that one does not end the thread.
         done.addBoth(self._done, answer)
         return answer
@@ -118,19 +149,28 @@ class ConnectionPool(adbapi.ConnectionPool):
 
     # In a thread
 
-    def _work(self, work: Callable[[Connection], T]) -> T:
+    def _work(self, work: Callable[[Connection], T], deadline: float) -> T:
+        try:
+            result = self._tryTwice(work, deadline)
+        except Exception as error:
+            self.isDown = isinstance(error, OutcomeUnknown) or self.dialect.isLost(error)
+            raise
+        self.isDown = False
+        return result
+
+    def _tryTwice(self, work: Callable[[Connection], T], deadline: float) -> T:
         isFresh = self.threadID() not in self.connections
         try:
-            return self._attempt(work)
+            return self._attempt(work, deadline)
         except OutcomeUnknown:
             raise
         except Exception as error:
             if isFresh or not self.dialect.isLost(error):
                 raise
-        return self._attempt(work)
+        return self._attempt(work, deadline)
 
-    def _attempt(self, work: Callable[[Connection], T]) -> T:
-        connection = self.connect()
+    def _attempt(self, work: Callable[[Connection], T], deadline: float) -> T:
+        connection = self.connect(max(0.0, deadline - self._reactor.seconds()))
         try:
             result = work(connection)
         except BaseException as error:
@@ -161,16 +201,20 @@ class ConnectionPool(adbapi.ConnectionPool):
                 return
             except Exception:  # noqa: S110 - a connection that cannot roll back is given up
                 pass
+        self.dialect.moveOn(connection)
         self.disconnect(connection)
 
-    def connect(self) -> Connection:
-        """This thread's connection."""
+    def connect(self, limit: float | None = None) -> Connection:
+        """This thread's connection, for work that may take `limit` seconds."""
         connection: Connection | None = self.connections.get(self.threadID())
         if connection is not None and self.dialect.isStale(connection):
             self.disconnect(connection)
             connection = None
         if connection is None:
-            connection = self.connections[self.threadID()] = self.dialect.connect()
+            connection = self.dialect.connect(limit=limit)
+            self.connections[self.threadID()] = connection
+        elif limit is not None:
+            self.dialect.limit(connection, limit)
         return connection
 
     def _close(self, connection: Connection) -> None:

@@ -16,6 +16,7 @@ from mailsrv.smtp.message import Message
 from mailsrv.store.dialect import Fault
 from mailsrv.store.pool import ConnectionPool, OutcomeUnknown
 from mailsrv.store.queries import Txn
+from mailsrv.store.queries.events import insertEventsTxn
 from mailsrv.store.queries.messages import insertMessagesTxn
 from mailsrv.store.queries.queue import (
     claimTxn,
@@ -42,12 +43,14 @@ _ANSWERS: dict[Fault, type[StoreError]] = {
 class SqlQueue:
     """The table `queue`, which any number of servers may share, also over a Galera cluster.
 
-    `worker`: who claims, for people that look into the table. The pool is somebody else's.
+    `worker`: who claims, for people that look into the table. `destinations`: of events, as the
+    store's. The pool is somebody else's.
     """
 
-    def __init__(self, pool: ConnectionPool, worker: str) -> None:
+    def __init__(self, pool: ConnectionPool, worker: str, destinations: Sequence[str] = ()) -> None:
         self._pool = pool
         self._worker = worker[:60]
+        self._destinations = tuple(destinations)
 
     def claim(
         self, limit: int, now: datetime, until: datetime, excluded: Collection[str] = ()
@@ -66,7 +69,7 @@ class SqlQueue:
     def settle(
         self, outcomes: Sequence[Outcome], report: Message | None, now: datetime
     ) -> Deferred[bool]:
-        return self._run(_settleTxn, outcomes, report, now)
+        return self._run(_settleTxn, outcomes, report, now, self._destinations)
 
     def read(self, messageId: str, index: int) -> Deferred[bytes]:
         return self._run(_readTxn, messageId, index)
@@ -111,13 +114,19 @@ def _releaseTxn(txn: Txn, items: Sequence[QueueItem]) -> None:
 
 
 def _settleTxn(
-    txn: Txn, outcomes: Sequence[Outcome], report: Message | None, now: datetime
+    txn: Txn,
+    outcomes: Sequence[Outcome],
+    report: Message | None,
+    now: datetime,
+    destinations: Sequence[str],
 ) -> bool:
     isNews = sum(settleTxn(txn, outcome, now) for outcome in outcomes) > 0
     if isNews and report is not None:
         insertMessagesTxn(txn, [report])
         insertRecipientsTxn(txn, [report])
         insertQueueTxn(txn, [report])
+        if destinations:
+            insertEventsTxn(txn, [report], destinations)
     return isNews
 
 

@@ -62,7 +62,7 @@ class FaultyDialect(SqliteDialect):
         self.connections = 0
         upgrade(SqliteDialect(path))
 
-    def connect(self, create: bool = False) -> Any:
+    def connect(self, create: bool = False, limit: float | None = None) -> Any:
         if self.atConnect:
             self.atConnect.pop(0)()
         self.connections += 1
@@ -95,7 +95,7 @@ class InlinePool(ConnectionPool):
     def __init__(self, dialect: SqliteDialect) -> None:
         super().__init__(dialect, MemoryReactorClock(), 1)
 
-    def _submit(self, work: Callable[[Any], Any]) -> Deferred[Any]:
+    def _submit(self, work: Callable[[Any], Any], deadline: float) -> Deferred[Any]:
         if self.closed:
-            return super()._submit(work)
-        return execute(self._work, work)
+            return super()._submit(work, deadline)
+        return execute(self._work, work, deadline)
