@@ -19,7 +19,8 @@ class Route:
     """Connects to the best of the hosts that will have us.
 
     `find`: the hosts of a name, best first (a method of NextHops). `transports`: the ways to
-    reach a host, not connected yet, best first: one with TLS, say, and one without.
+    reach a host, not connected yet: each after the first is tried where the TLS of the one
+    before fails, so that the last may do without (RFC 7435).
     """
 
     def __init__(
@@ -42,16 +43,16 @@ class Route:
             hops = await self._find(name)
         except NoNextHop as nowhere:
             raise UnexpectedReply(nowhere.reply) from None
-        said: Reply = local.CANNOT_CONNECT
-        isTemporary = False
+        answers: list[Reply] = []
         for hop in hops[:MAX_HOSTS]:
             for transport in self._transports(hop):
                 try:
                     await transport.connect()
                 except UnexpectedReply as error:
-                    if not isTemporary:
-                        said = error.reply
-                    isTemporary = isTemporary or error.reply.code // 100 == 4
+                    answers.append(error.reply)
+                    if error.reply != local.TLS_FAILED:
+                        break
                 else:
                     return transport
-        raise UnexpectedReply(said)
+        temporary = [answer for answer in answers if answer.code // 100 == 4]
+        raise UnexpectedReply((temporary or answers)[0])

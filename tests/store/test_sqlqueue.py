@@ -212,6 +212,17 @@ async def test_a_report_is_stored_with_its_outcome_and_only_once(tables: Tables)
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_report_is_an_event_like_any_other_message(tables: Tables) -> None:
+    await tables.put(to("a@x.example"))
+    queue = SqlQueue(tables.pool, "mx1", ["hook"])
+    items = await queue.claim(1, NOON, NOON + LEASE)
+    report = makeMessage(sender="")
+    await queue.settle([Outcome(items[0], "failed", "550")], report, NOON)
+    events = tables.rows("SELECT message_id, destination FROM events")
+    assert events == [{"message_id": report.id, "destination": "hook"}]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_report_that_cannot_be_stored_undoes_its_outcome(tables: Tables) -> None:
     id = await tables.put(to("a@x.example"))
     items = await tables.claim()
