@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
@@ -68,6 +68,8 @@ class Transaction:
         self.isOpen = needsReset
         try:
             await self._source.survey(self._connection.clock)
+        except CancelledError:
+            return self.refused(local.ABORTED)
         except Exception:
             return self.refused(local.UNREADABLE)
         self.traits = self._source.traits

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
@@ -98,13 +98,14 @@ class EsmtpTransport:
     def send(self, envelope: Envelope) -> Deferred[SendResult]:
         """Send a message; fires with a Reply for each recipient, and does not fail.
 
-        A message waits for the one before it. Cancelling ends the connection; the result still
-        comes.
+        A message waits for the one before it. Cancelled while it waits it is not sent; under way
+        it ends the connection. The result comes all the same.
         """
         return _run(self._send(envelope))
 
     def quit(self) -> Deferred[None]:
-        """Say QUIT, and fire once the connection is closed, whatever the answer."""
+        """Say QUIT behind the last message, and fire once the connection is closed, whatever the
+        answer."""
         return _run(self._quit())
 
     def abort(self) -> None:
@@ -207,7 +208,10 @@ class EsmtpTransport:
         transaction = Transaction(self, envelope)
         if self._writer is None:
             return transaction.refused(local.NOT_CONNECTED)
-        await self._lock.acquire()
+        try:
+            await self._lock.acquire()
+        except CancelledError:
+            return transaction.refused(local.ABORTED)
         try:
             result = await transaction.run(self._needsReset)
             self._needsReset = transaction.isOpen
@@ -218,11 +222,14 @@ class EsmtpTransport:
     async def _quit(self) -> None:
         if self._writer is None:
             return
-        if self._writer.ended is None:
-            await self._writer.executeCommand(Command("QUIT"))
-        self._writer.close()
-        if not self._writer.lost.called:
-            await self._writer.lost
+        await self._lock.run(self._goodbye, self._writer)
+
+    def _goodbye(self, writer: EsmtpCommandWriter) -> Deferred[None]:
+        def close(_: Reply) -> Deferred[None] | None:
+            writer.close()
+            return None if writer.lost.called else writer.lost
+
+        return writer.executeCommand(Command("QUIT")).addCallback(close)
 
     def _leave(self) -> None:
         """Say QUIT to a server that is of no use, and do not wait for what it says."""

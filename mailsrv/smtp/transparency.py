@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from mailsrv.smtp.content import _hasBareNewline as hasBareNewline
+from mailsrv.smtp.content import _hasBareNewline
 
+hasBareNewline = _hasBareNewline
 _NEWLINE = re.compile(rb"\r\n|\r|\n")
 
 

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock
 
-from clientconversation import FULL, ClientConversation, failed
+from clientconversation import FULL, STUFFED, ClientConversation, failed
 from mailsrv.client.timeouts import Timeouts
 from mailsrv.client.transport import EsmtpTransport
 from mailsrv.client.writer import EsmtpCommandWriter
@@ -174,7 +174,6 @@ def test_a_reply_that_came_before_its_command_was_sent_is_not_believed():
 def test_quit_waits_for_221_and_for_the_connection_to_close():
     it = ClientConversation()
     it.connect()
-    it.hear(b"")
     quitting = it.client.quit()
     it.hear(b"QUIT\r\n")
     assert not quitting.called
@@ -184,6 +183,52 @@ def test_quit_waits_for_221_and_for_the_connection_to_close():
     assert not it.client.isConnected
     assert it.client.quit().called
     assert it.clock.getDelayedCalls() == []
+
+
+def test_quit_waits_for_the_messages_before_it():
+    it = ClientConversation()
+    it.connect()
+    sending = it.send()
+    it.wire.clear()
+    quitting = it.client.quit()
+    it.say(b"250 ok\r\n250 ok\r\n354 go\r\n")
+    it.hear(STUFFED)
+    it.say(b"250 ok\r\n")
+    assert sending.result.isDelivered
+    it.play((b"QUIT\r\n", b"221 bye\r\n"))
+    assert quitting.called
+
+
+def test_a_message_cancelled_while_it_waits_is_not_sent():
+    it = ClientConversation()
+    it.connect()
+    first, second = it.send(), it.send(["c@example.org"])
+    it.wire.clear()
+    second.sending.cancel()
+    assert second.replies == [local.ABORTED]
+    it.say(b"250 ok\r\n550 no\r\n503 no\r\n")
+    it.hear(b"")
+    assert first.replies[0].code == 550
+    assert it.client.isConnected
+
+
+def test_a_message_cancelled_under_way_ends_the_connection():
+    it = ClientConversation()
+    it.connect()
+    sending = it.send()
+    sending.sending.cancel()
+    assert sending.replies == [local.ABORTED]
+    assert it.wire.ending == "aborted"
+
+
+def test_a_message_cancelled_while_it_is_looked_at_is_not_sent():
+    it = ClientConversation()
+    it.connect()
+    it.hear(b"")
+    sending = it.send(content=b"x" * 2_000_000)
+    sending.sending.cancel()
+    assert sending.replies == [local.ABORTED]
+    it.hear(b"")
 
 
 def test_quit_does_not_wait_for_ever():
