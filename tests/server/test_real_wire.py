@@ -14,6 +14,7 @@ from twisted.internet.task import deferLater
 from mailsrv.extensions.standard import standardExtensions
 from mailsrv.interfaces import Limits
 from mailsrv.server.factory import SmtpServerFactory
+from mailsrv.server.protocol import Hold
 from mailsrv.testing import HeldStore
 from smtpconversation import HOST, StaticDirectory
 
@@ -135,3 +136,17 @@ async def test_quit_closes_cleanly_and_the_221_arrives(server: Running) -> None:
     await server.until(lambda: client.reason)
     assert client.heard.endswith(b"221 2.0.0 mx.example.org closing the connection\r\n")
     assert client.reason.type.__name__ == "ConnectionDone"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_does_not_read_is_held_and_loses_no_reply(server: Running) -> None:
+    client = await server.connect()
+    await server.until(lambda: client.heard)
+    client.transport.pauseProducing()
+    commands = 40_000
+    client.transport.write(b"HELP\r\n" * commands + b"QUIT\r\n")
+    await server.until(lambda: Hold.OUTPUT in next(iter(server.factory._protocols))._hold)
+    client.transport.resumeProducing()
+    await server.until(lambda: client.reason, limit=30)
+    assert client.heard.count(b"214 2.0.0 HELP command tells more\r\n") == commands
+    assert client.heard.endswith(b"221 2.0.0 mx.example.org closing the connection\r\n")
