@@ -36,6 +36,10 @@ class State(Enum):
     WRITING = auto()  # in a batch, and may yet be withdrawn
     COMMITTING = auto()  # there is no way back
     WITHDRAWN = auto()  # must not be committed; its Deferred has fired
+    GIVEN_UP = auto()  # answered as failed while its commit was under way, which may yet succeed
+
+
+_OVER = (State.WITHDRAWN, State.GIVEN_UP)
 
 
 class Entry(Generic[Item, Result]):
@@ -75,13 +79,18 @@ class Batch(Generic[Item, Result]):
         that is all of them.
         """
         with self._lock:
-            withdrawn = [e.item for e in self.entries if e.state is State.WITHDRAWN]
+            withdrawn = [e.item for e in self.entries if e.state in _OVER]
             if len(withdrawn) == len(self.entries):
                 raise Abandoned
             for entry in self.entries:
                 if entry.state is State.WRITING:
                     entry.state = State.COMMITTING
         return withdrawn
+
+    @property
+    def givenUp(self) -> list[Item]:
+        """The items that nobody waits for any more, and that may be committed nevertheless."""
+        return [entry.item for entry in self.entries if entry.state is State.GIVEN_UP]
 
     def halves(self) -> tuple[Batch[Item, Result], Batch[Item, Result]]:
         """Two batches in place of this one, to be committed apart."""
@@ -269,9 +278,10 @@ class GroupCommit(Generic[Item, Result]):
         """Whether `entry` was taken back; if `isFinal`, even one that is committing."""
         with self._lock:
             before = entry.state
-            if before is State.WITHDRAWN or (before is State.COMMITTING and not isFinal):
+            if before in _OVER or (before is State.COMMITTING and not isFinal):
                 return False
-            entry.state = State.WITHDRAWN
+            isLate = before is State.COMMITTING
+            entry.state = State.GIVEN_UP if isLate else State.WITHDRAWN
         if before is State.WAITING:
             self.waiting -= 1
             self.waitingCost -= entry.cost
@@ -304,6 +314,6 @@ class GroupCommit(Generic[Item, Result]):
                 entry.deferred.errback(Unavailable("the database has not answered in time"))
         for lane in self._turns:
             lane.waiting = deque(e for e in lane.waiting if e.state is State.WAITING)
-        limits = [self._limit(e) for e in entries if e.state is not State.WITHDRAWN]
+        limits = [self._limit(e) for e in entries if e.state not in _OVER]
         if limits:
             self._wakeAt(min(limits))

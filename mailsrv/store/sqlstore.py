@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -22,6 +22,7 @@ from mailsrv.store.queries.events import insertEventsTxn
 from mailsrv.store.queries.messages import deleteMessagesTxn, findIdsTxn, insertMessagesTxn
 from mailsrv.store.queries.queue import insertQueueTxn
 from mailsrv.store.queries.recipients import insertRecipientsTxn
+from mailsrv.store.retractions import Retractions
 
 FIRST_PAUSE = 0.05  # seconds before a batch is tried again, doubled each time
 LAST_PAUSE = 1.0
@@ -61,6 +62,7 @@ class SqlStore:
         self._timeout = timeout
         self._log = log or Logger()
         self._trouble: Fault | None = None
+        self._retractions = Retractions(pool, clock, self._log)
         self._insertTxn = partial(_insertTxn, destinations=tuple(dict.fromkeys(destinations)))
         self._group: GroupCommit[Message, str] = GroupCommit(
             lambda batch: Deferred.fromCoroutine(self._write(batch, self._insertTxn)),
@@ -70,12 +72,19 @@ class SqlStore:
         )
 
     def store(self, message: Message) -> Deferred[str]:
+        if self._pool.isProbing:
+            self._release(message)
+            return fail(Unavailable("the database is down"))
         deadline = self._clock.seconds() + self._timeout
         return self._group.add(message, message.content.size, deadline)
 
     def close(self, limit: float = 10.0) -> Deferred[None]:
         """Answer all that was given to `store`, within `limit` seconds, and close the pool."""
-        return self._group.close(limit).addCallback(lambda _: self._pool.close())
+        return self._group.close(limit).addCallback(self._closed)
+
+    def _closed(self, result: object) -> Deferred[None]:
+        self._retractions.close()
+        return self._pool.close()
 
     def _release(self, message: Message) -> None:
         try:
@@ -88,28 +97,41 @@ class SqlStore:
         pause = FIRST_PAUSE
         while True:
             try:
-                await self._pool.runInteraction(write, batch)
-            except (Abandoned, StoreError) as error:
-                return _all(batch, error)
+                await self._pool.runInteractionBy(batch.deadline, write, batch)
             except OutcomeUnknown as error:
-                write, fault = self._insertMissingTxn, Fault.TRANSIENT
+                write, cause = self._insertMissingTxn, error
                 self._noteTrouble(Fault.UNAVAILABLE, error)
+            except Abandoned as error:
+                return self._fail(batch, write, error)
             except Exception as error:
-                fault = self._pool.dialect.classify(error)
+                cause = error
+                fault = self._faultOf(error, write)
                 self._noteTrouble(fault, error)
-                if write == self._insertMissingTxn and fault in _LOST:
-                    fault = Fault.TRANSIENT
                 if fault in _ANSWERS:
-                    return _all(batch, _ANSWERS[fault]("the database has failed"))
+                    return self._fail(batch, write, _ANSWERS[fault]("the database has failed"))
                 if fault is not Fault.TRANSIENT:
                     return await self._writeApart(batch, write, error)
             else:
                 self._noteSuccess()
+                self._retractions.add([message.id for message in batch.givenUp])
                 return [message.id for message in batch.items]
             if self._clock.seconds() + pause >= batch.deadline:
-                return _all(batch, Unavailable("the database has not recovered in time"))
+                self._noteTrouble(Fault.UNAVAILABLE, cause)
+                return self._fail(batch, write, Unavailable("the database has not recovered"))
             await deferLater(self._clock, pause)
             pause = min(2 * pause, LAST_PAUSE)
+
+    def _faultOf(self, error: Exception, write: WriteTxn) -> Fault:
+        isRefused = isinstance(error, StoreError)  # by the pool
+        fault = Fault.UNAVAILABLE if isRefused else self._pool.dialect.classify(error)
+        isUnknown = write == self._insertMissingTxn
+        return Fault.TRANSIENT if isUnknown and fault in _LOST else fault
+
+    def _fail(self, batch: MessageBatch, write: WriteTxn, error: Exception) -> Results:
+        """The batch is not stored; and if its outcome is not known, it will not be."""
+        if write == self._insertMissingTxn:
+            self._retractions.add([message.id for message in batch.items])
+        return [error for _ in batch.entries]
 
     async def _writeApart(self, batch: MessageBatch, write: WriteTxn, error: Exception) -> Results:
         """Halve until a message that cannot be stored is alone."""
@@ -119,7 +141,7 @@ class SqlStore:
                 "Message {id} from {sender!r} cannot be stored: {error}",
                 id=message.id, sender=message.sender, error=error,
             )  # fmt: skip
-            return [CannotStore(str(error))]
+            return self._fail(batch, write, CannotStore(str(error)))
         results: Results = []
         for half in batch.halves():
             results += await self._write(half, write)
@@ -150,10 +172,6 @@ class SqlStore:
         if self._trouble is not None:
             self._trouble = None
             self._log.info("{where} takes mail again", where=self._pool.dialect.describe())
-
-
-def _all(batch: MessageBatch, error: Exception) -> Results:
-    return [error for _ in batch.entries]
 
 
 def _insertTxn(
