@@ -104,7 +104,7 @@ class QueueWorker:
         for timer in (self._pollTimer, self._renewTimer):
             if timer is not None and timer.active():
                 timer.cancel()
-        for hop in self._hops.values():
+        for hop in list(self._hops.values()):
             hop.wake()
         if self._under:
             self._over = Deferred()

@@ -1,0 +1,272 @@
+"""From the queue in a real database, over real sockets, to next hops, some of them hostile."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred, gatherResults
+
+from corpusfiles import CORPUS, corpus
+from mailsrv.extensions.standard import standardExtensions
+from mailsrv.relay.schedule import Schedule
+from relay.relayworld import RELAYED, Sink, SmtpSink, World, until
+
+ROOT = Path(__file__).parents[2]
+RUN_WORKER = Path(__file__).with_name("runworker.py")
+
+
+@pytest_twisted.async_yield_fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(tmp_path / "mail.db")
+    yield world
+    await world.close()
+
+
+@pytest_twisted.async_yield_fixture
+async def sink(world: World) -> AsyncIterator[Sink]:
+    """Where the world's mail goes."""
+    sink = Sink()
+    world.port = sink.port
+    yield sink
+    await sink.close()
+
+
+def freePort() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_message_of_the_corpus_arrives_to_the_octet(world: World, sink: Sink) -> None:
+    octets = [each for _, each in corpus()]
+    octets += [path.read_bytes() for path in CORPUS.rglob("*bad*") if path.is_file()]
+    octets += [b"Subject: dots\r\n\r\n" + b".\r\n..\r\n.x\r\n" * 50, b"", b"."]
+    await gatherResults([world.put(each) for each in octets])
+    worker = world.worker()
+    worker.start()
+    await until(lambda: len(sink.messages) == len(octets))
+    assert Counter(sink.contents) == Counter(RELAYED + each for each in octets)
+    await until(lambda: world.states() == {"sent"})
+    await until(lambda: worker.counters.sent == len(octets))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_large_message_arrives_to_the_octet(world: World, sink: Sink) -> None:
+    line = b"..0123456789\r\n"
+    octets = b"Subject: large\r\n\r\n" + line * 350_000 + b"\xff" * 5 + b"\r\n"  # 4.7 MiB
+    await world.put(octets)
+    world.worker().start()
+    await until(lambda: sink.messages)
+    assert sink.contents == [RELAYED + octets]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_the_sender_asked_for_goes_with_the_mail_to_a_server_that_reports(
+    world: World, sink: Sink
+) -> None:
+    await world.put(
+        b"Subject: x\r\n\r\n",
+        parameters="NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;Bob@y.example",
+    )
+    world.worker().start()
+    await until(lambda: world.states() == {"sent"})
+    [message] = sink.messages
+    assert message.sender == "alice@example.org"
+    [recipient] = message.recipients
+    assert recipient.parameters == "NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;Bob@y.example"
+    assert len(world.rows("SELECT id FROM messages")) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_sends_no_reports_makes_us_report_in_the_senders_mailbox(
+    world: World,
+) -> None:
+    sink = Sink([each for each in standardExtensions() if each.getKeyword() != "DSN"])
+    world.port = sink.port
+    id = await world.put(b"Subject: x\r\n\r\n", parameters="NOTIFY=SUCCESS")
+    world.worker().start()
+    await until(lambda: world.states() == {"sent"})
+    assert sink.messages[0].recipients[0].parameters == ""
+    [(subject, user, data)] = world.rows(
+        "SELECT subject, user_id, data FROM messages JOIN recipients ON message_id = id"
+    )
+    assert (subject, user) == ("Relayed mail", 1)
+    assert b"Action: relayed\r\nStatus: 2.0.0\r\nRemote-MTA: dns; mx.x.example\r\n" in data
+    assert f"(id {id})".encode() in data
+    await sink.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_report_for_a_sender_elsewhere_is_relayed_from_nobody(
+    world: World, tool: Callable[[str], str]
+) -> None:
+    port = world.port = freePort()
+    refusing = SmtpSink(tool("smtp-sink"), port, "-f", "RCPT")
+    await world.put(b"Subject: x\r\n\r\n", sender="carol@far.example")
+    world.worker().start()
+    await until(lambda: [row[0] for row in world.rows()][:1] == ["failed"])
+    refusing.close()
+    sink = Sink()
+    world.port = sink.port
+    await until(lambda: sink.messages)
+    [report] = sink.messages
+    assert (report.sender, report.recipients[0].address) == ("", "carol@far.example")
+    assert b"Diagnostic-Code: smtp; 500 5.3.0 Error: command failed" in sink.contents[0]
+    await until(lambda: [row[0] for row in world.rows()] == ["failed", "sent"])
+    await sink.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "reply"),
+    [
+        (("-r", "CONNECT"), "450 "),
+        (("-r", "MAIL"), "450 "),
+        (("-r", "RCPT"), "450 "),
+        (("-r", "DATA"), "450 "),
+        (("-r", "."), "450 "),
+        (("-q", "CONNECT"), "451 4.4."),
+        (("-q", "EHLO"), "451 4.4."),
+        (("-q", "MAIL"), "451 4.4."),
+        (("-q", "DATA"), "451 4.4."),
+        (("-q", "."), "451 4.4."),
+        (("-Q", "MAIL"), "421 "),
+        (("-Q", "."), "421 "),
+        (None, "451 4.4.1 "),
+    ],
+    ids=lambda each: "".join(each) if isinstance(each, tuple) else None,
+)
+@pytest_twisted.ensureDeferred
+async def test_a_fault_of_the_next_hop_is_tried_again_until_the_mail_is_taken(
+    options: tuple[str, ...] | None, reply: str, world: World, tool: Callable[[str], str]
+) -> None:
+    port = world.port = freePort()
+    faulty = None if options is None else SmtpSink(tool("smtp-sink"), port, *options)
+    await gatherResults([world.put(b"Subject: %d\r\n\r\n" % number) for number in range(3)])
+    slow = Schedule(intervals=(timedelta(seconds=0.2),), jitter=0.0)
+    world.worker(schedule=slow, connectionsPerHop=1).start()
+    await until(lambda: any((row[2] or "").startswith(reply) for row in world.rows()))
+    assert world.states() == {"waiting"}
+    if faulty is not None:
+        faulty.close()
+    sink = Sink()
+    world.port = sink.port
+    await until(lambda: world.states() == {"sent"})
+    assert sorted(sink.contents) == [RELAYED + b"Subject: %d\r\n\r\n" % n for n in range(3)]
+    assert world.rows("SELECT count(*) FROM messages") == [(3,)]  # and nobody was bothered
+    await sink.close()
+
+
+@pytest.mark.parametrize("option", ["MAIL", "RCPT", "DATA", "."])
+@pytest_twisted.ensureDeferred
+async def test_a_5yz_of_the_next_hop_is_reported_at_once(
+    option: str, world: World, tool: Callable[[str], str]
+) -> None:
+    world.port = freePort()
+    refusing = SmtpSink(tool("smtp-sink"), world.port, "-f", option)
+    await world.put(b"Subject: x\r\n\r\n", "a@x.example", "b@x.example")
+    worker = world.worker()
+    worker.start()
+    await until(lambda: world.states() == {"failed"})
+    refusing.close()
+    [(data,)] = world.rows("SELECT data FROM messages WHERE sender = ''")
+    assert data.count(b"Action: failed\r\n") == 2
+    assert (worker.counters.failed, worker.counters.reports) == (2, 1)
+
+
+# Several workers
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_workers_on_one_database_send_nothing_twice(world: World, sink: Sink) -> None:
+    octets = [b"Subject: %d\r\n\r\n" % number for number in range(200)]
+    for worker in (world.worker("one", held=10), world.worker("two", held=10)):
+        worker.start()
+    await gatherResults([world.put(each) for each in octets])
+    await until(lambda: world.states() == {"sent"})
+    assert Counter(sink.contents) == Counter(RELAYED + each for each in octets)
+    assert sum(worker.counters.sent for worker in world.workers) == 200
+    assert all(worker.counters.sent for worker in world.workers)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_worker_that_hangs_had_claimed_another_one_sends(
+    world: World, sink: Sink
+) -> None:
+    hung = world.worker("hung", connect=lambda _: Deferred(), lease=1.5)
+    hung._renew = lambda: None  # type: ignore[method-assign]  # as dead as can be
+    await world.put(b"Subject: x\r\n\r\n")
+    hung.start()
+    await until(lambda: hung.counters.held)
+    world.worker("alive", lease=1.5).start()
+    await until(lambda: world.states() == {"sent"})
+    assert len(sink.messages) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_worker_that_stops_had_claimed_another_one_sends_at_once(
+    world: World, sink: Sink
+) -> None:
+    stopping = world.worker("stopping", connect=lambda _: Deferred())
+    await world.put(b"Subject: x\r\n\r\n")
+    stopping.start()
+    await until(lambda: stopping.counters.held)
+    await stopping.stop(2.1)
+    world.worker("alive").start()
+    await until(lambda: world.states() == {"sent"}, 5)
+    assert world.rows() == [("sent", 1, world.rows()[0][2])]
+
+
+async def relayKilling(world: World, sink: Sink, count: int, kills: int) -> Counter[bytes]:
+    """Relay so many messages by two processes that are killed at times; what has arrived."""
+    octets = [b"Subject: %d\r\n\r\n" % number for number in range(count)]
+    await gatherResults([world.put(each) for each in octets])
+    chance = random.Random(5)
+    processes = [startWorker(world, sink) for _ in range(2)]
+    try:
+        for number in range(kills):
+            arrived = len(sink.messages)
+            goal = min(count - 1, arrived + chance.randint(1, max(1, count // kills)))
+            await until(lambda goal=goal: len(sink.messages) >= goal, 60)
+            victim = processes[number % 2]
+            victim.kill()
+            victim.wait()
+            processes[number % 2] = startWorker(world, sink)
+        await until(lambda: world.states() == {"sent"}, 120)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    arrived = Counter(sink.contents)
+    assert set(arrived) == {RELAYED + each for each in octets}
+    return arrived
+
+
+def startWorker(world: World, sink: Sink) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    return subprocess.Popen(
+        [sys.executable, RUN_WORKER, str(world.dialect.path), str(sink.port)], env=env
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_workers_may_be_killed_and_all_mail_arrives(world: World, sink: Sink) -> None:
+    arrived = await relayKilling(world, sink, count=150, kills=3)
+    # Twice only where the answer to the final dot was lost: at most one for each connection.
+    assert arrived.total() - 150 <= 3 * 5
+
+
+@pytest.mark.torture
+@pytest_twisted.ensureDeferred
+async def test_two_thousand_messages_survive_many_kills(world: World, sink: Sink) -> None:
+    arrived = await relayKilling(world, sink, count=2000, kills=20)
+    assert arrived.total() - 2000 <= 20 * 5
