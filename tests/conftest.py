@@ -7,6 +7,9 @@ import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
+from mariadb import _makeMariadb, _template, database, makeMariadb, mariadb
+
+__all__ = ["_makeMariadb", "_template", "database", "makeMariadb", "mariadb"]
 
 IS_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
