@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.task import LoopingCall
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -128,7 +127,7 @@ class Server:
         return message.id
 
     async def stop(self) -> None:
-        await self.couriers.stop(1.0)
+        await self.couriers.stop(4.0)
         await self.store.close()
         await self.pool.close()
 
@@ -229,14 +228,12 @@ async def test_a_store_answers_at_once_while_every_receiver_hangs(dialect: Sqlit
 
     hanging = [CallableReceiver(lambda event: Deferred(), name) for name in ("a", "b")]
     server = Server(dialect, reactor, hanging)
-    ticks: list[float] = []
-    clock = LoopingCall(lambda: ticks.append(reactor.seconds()))
-    clock.start(0.01)
-    began = reactor.seconds()
-    for number in range(50):
-        await server.send(number, f"r{number}")
-    assert reactor.seconds() - began < 10
-    clock.stop()
+
+    async def sendAll() -> None:
+        for number in range(50):
+            await server.send(number, f"r{number}")
+
+    await Deferred.fromCoroutine(sendAll()).addTimeout(LIMIT, reactor)
     await server.stop()
     connection = dialect.connect()
     rows = connection.execute("SELECT DISTINCT state, claimed_by FROM events").fetchall()
