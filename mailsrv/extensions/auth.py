@@ -110,6 +110,8 @@ class AuthServer(ServerExtension):
 
     async def _logIn(self, session: ISession, name: bytes, password: bytes) -> Reply:
         """Ask the portal; 235 and the session is authenticated, or 535 after a second."""
+        if self._throttle.isClosed(session.peer):  # it was not yet when the dialogue began
+            return THROTTLED
         try:
             credentials = UsernamePassword(name, password)
             avatar: Any = await self._portal.login(credentials, None, ILogin)

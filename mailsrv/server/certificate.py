@@ -6,17 +6,24 @@ import os
 from pathlib import Path
 from typing import Any
 
-from OpenSSL import SSL, crypto
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-from twisted.internet.ssl import AcceptableCiphers, CertificateOptions, TLSVersion
 from twisted.logger import Logger
 from zope.interface import implementer
 
 _log = Logger()
 
-_BEGIN = b"-----BEGIN CERTIFICATE-----"
 # TLS 1.3 has no suite without forward secrecy; these are the ones of TLS 1.2.
-_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+_CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
+_OPTIONS = (
+    SSL.OP_NO_COMPRESSION
+    | SSL.OP_NO_RENEGOTIATION
+    | SSL.OP_CIPHER_SERVER_PREFERENCE
+    | SSL.OP_NO_TICKET  # its key would outlive forward secrecy
+)
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -75,27 +82,25 @@ class FixedCertificate:
         certName: str = "the certificate",
         keyName: str = "the key",
     ) -> None:
-        blocks = (_BEGIN + block for block in certificate.split(_BEGIN)[1:])
         try:
-            chain = [crypto.load_certificate(crypto.FILETYPE_PEM, block) for block in blocks]
-        except crypto.Error as error:
+            chain = x509.load_pem_x509_certificates(certificate)
+        except ValueError as error:
             raise ValueError(f"{certName} is no PEM certificate") from error
-        if not chain:
-            raise ValueError(f"{certName} holds no PEM certificate")
         try:
-            privateKey = crypto.load_privatekey(crypto.FILETYPE_PEM, key, passphrase=b"")
-        except crypto.Error as error:
+            privateKey: Any = load_pem_private_key(key, None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise ValueError(f"{keyName} is no PEM private key without a password") from error
-        options = CertificateOptions(
-            privateKey=privateKey,
-            certificate=chain[0],
-            extraCertChain=chain[1:],
-            raiseMinimumTo=TLSVersion.TLSv1_2,
-            acceptableCiphers=AcceptableCiphers.fromOpenSSLCipherString(_CIPHERS),
-        )
-        self._context = options.getContext()
+        self._context = context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        context.set_cipher_list(_CIPHERS)
+        context.set_options(_OPTIONS)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         try:
-            self._context.check_privatekey()
+            context.use_certificate(chain[0])
+            for each in chain[1:]:
+                context.add_extra_chain_cert(each)
+            context.use_privatekey(privateKey)
+            context.check_privatekey()
         except SSL.Error as error:
             raise ValueError(f"the key {keyName} does not belong to {certName}") from error
 

@@ -191,7 +191,8 @@ class SmtpProtocol(LineReceiver):
             self.factory.soon(self._nextTurn)
         session = self.session
         if session.state is State.LINES:
-            self._answer(session.line(line.removesuffix(b"\r")))
+            fault = None if line.endswith(b"\r") else r.BARE_LF
+            self._answer(session.malformed(fault, line) if fault else session.line(line[:-1]))
             return
         command = Command.parse(line[:-1])
         fault = self._faultOf(line, command.verb)

@@ -26,7 +26,9 @@ class Reply:
         prefix = f"{self.enhanced} " if self.enhanced else ""
         texts = [_CONTROLS.sub(" ", line) for line in self.lines or ("",)]
         wire = [f"{self.code}-{prefix}{text}" for text in texts[:-1]]
-        wire.append(f"{self.code} {prefix}{texts[-1]}".rstrip(" "))
+        last = f"{self.code} {prefix}{texts[-1]}"
+        # An empty text keeps its space: RFC 4954 §4 wants it in an empty challenge.
+        wire.append(last if self.lines else last.rstrip(" "))
         object.__setattr__(self, "octets", "".join(f"{line}\r\n" for line in wire).encode())
 
     @property

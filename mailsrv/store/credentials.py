@@ -11,7 +11,7 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -63,21 +63,27 @@ class PasswordVerifier:
         if self._waiting >= self._maxWaiting:
             raise Busy("too many passwords are being verified")
         self._waiting += 1
-        verified: Deferred[bool] = deferToThreadPool(
-            self._reactor, self._threads, self._verify, passwordHash, password
+        answer: Deferred[bool] = Deferred()
+        job = deferToThreadPool(
+            self._reactor, self._threads, self._verify, passwordHash, password, answer
         )
-        return verified.addBoth(self._verified)
+        # What waits is counted until its thread has done: a client that hangs up frees no place.
+        job.addBoth(self._verified, answer)
+        return answer
 
-    def _verify(self, passwordHash: str | None, password: bytes) -> bool:
+    def _verify(self, passwordHash: str | None, password: bytes, answer: Deferred[bool]) -> bool:
+        if answer.called:
+            return False  # nobody waits for it any more
         try:
             isRight = self._hasher.verify(passwordHash or _NOBODY, password)
-        except (VerificationError, InvalidHashError):
+        except (VerificationError, InvalidHashError, UnicodeError):
             return False
         return isRight and passwordHash is not None
 
-    def _verified(self, result: Any) -> Any:
+    def _verified(self, result: Any, answer: Deferred[bool]) -> None:
         self._waiting -= 1
-        return result
+        if not answer.called:
+            answer.callback(result)
 
 
 @implementer(ICredentialsChecker)
@@ -112,6 +118,8 @@ class SqlPasswords:
             try:
                 asked = self._pool.runInteraction(_passwordTxn, mailbox.key)
                 found = await asked.addTimeout(self._timeout, self._clock)
+            except CancelledError:
+                raise
             except Exception as error:
                 _log.warn("a login cannot be checked: {error}", error=type(error).__name__)
                 raise Unavailable("a login cannot be checked") from error

@@ -6,6 +6,8 @@ from base64 import b64encode
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
@@ -86,7 +88,6 @@ def test_plain_and_login_line_by_line_the_challenges_as_the_rfc_has_them() -> No
     assert client.codes(f"AUTH LOGIN {base64('alice@example.org')}", base64("secret")) == [334, 235]
 
 
-@pytest.mark.xfail(strict=True, reason="RFC 4954 §4: 334 SP [base64]; Reply drops the space")
 def test_an_empty_challenge_keeps_its_space() -> None:
     assert greeted().say("AUTH PLAIN") == b"334 \r\n"
 
@@ -223,6 +224,56 @@ def test_the_sender_may_be_named_with_mail(value: str) -> None:
 @pytest.mark.parametrize("value", ["AUTH", "AUTH=", "AUTH=a+4"])
 def test_and_not_just_anyhow(value: str) -> None:
     assert greeted().codes(f"MAIL FROM:<> {value}") == [501]
+
+
+def test_a_dialogue_opened_before_is_throttled_too() -> None:
+    """Else a thousand of them, each one response short, would be a thousand tries."""
+    server = serve()
+    early = server.greeted("AUTH PLAIN", **LOCAL)
+    for _ in range(50):
+        client = server.greeted(f"AUTH PLAIN {WRONG}", **LOCAL)
+        server.clock.advance(1.1)
+        client.leave()
+    early.heard()
+    assert early.say(RIGHT).startswith(b"454 4.7.0 ")
+    assert early.protocol.session.identity is None
+
+
+def test_a_login_counts_for_this_connection_alone() -> None:
+    server = serve()
+    server.greeted(f"AUTH PLAIN {RIGHT}", **LOCAL)
+    assert server.greeted(**LOCAL).protocol.session.identity is None
+
+
+@pytest.mark.parametrize("line", [f"{RIGHT}\n", f"{RIGHT}\0\r\n", f"\r{RIGHT}\r\n"])
+def test_a_response_keeps_the_rules_of_lines(line: str) -> None:
+    """A bare LF, a NUL or a bare CR is as wrong in a dialogue as in a command."""
+    client = greeted()
+    client.say("AUTH PLAIN")
+    [code, noop] = codesOf(client.send(line.encode() + b"NOOP\r\n"))
+    assert code in (500, 501)
+    assert noop == 250
+    assert client.protocol.session.identity is None
+
+
+def test_what_is_behind_a_response_in_its_segment_waits_for_the_answer() -> None:
+    client = greeted()
+    client.say("AUTH PLAIN")
+    assert client.codes(WRONG, "MAIL FROM:<>", "RSET") == []
+    client.clock.advance(1.1)
+    assert codesOf(client.heard()) == [535, 250, 250]
+
+
+@given(st.lists(st.binary(max_size=40), max_size=8), st.sampled_from(["PLAIN", "LOGIN"]))
+def test_any_octets_get_replies_of_the_contract(lines: list[bytes], mechanism: str) -> None:
+    client = greeted()
+    for line in (f"AUTH {mechanism}".encode(), *lines, b64encode(b"\0".join(lines))):
+        client.send(line.replace(b"\n", b"") + b"\r\n")
+        client.clock.advance(1.1)
+    codes = codesOf(client.everything())
+    known = {220, 235, 250, 334, 421, 500, 501, 502, 503, 504, 535, 553, 214, 252, 550, 555, 221}
+    assert set(codes) <= known
+    assert client.protocol.session.identity is None
 
 
 class TestThrottle:

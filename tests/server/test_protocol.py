@@ -403,9 +403,15 @@ class TestExtensionsOnTheWire(SynchronousTestCase):
             self.client.codes("XLINES", "a", "", "*", "NOOP"), [354, 354, 354, 501, 250]
         )
 
-    def test_a_dialogue_takes_lines_that_end_at_lf(self) -> None:
+    def test_a_dialogue_takes_any_octets_but_lf(self) -> None:
         self.client.say("XLINES")
-        self.assertEqual(codesOf(self.client.send(b"\xff\x00\n*\n")), [354, 501])
+        self.assertEqual(codesOf(self.client.send(b"\xff\x00\r\n*\r\n")), [354, 501])
+
+    def test_a_bare_lf_ends_a_dialogue(self) -> None:
+        self.client.say("XLINES")
+        said = self.client.send(b"a\nNOOP\r\n")
+        self.assertEqual(codesOf(said), [500, 250])
+        self.assertIn(b"Bare LF", said)
 
     def test_a_dialogue_answered_later_waits(self) -> None:
         self.assertEqual(self.client.codes("XLATER", "a", "b", "NOOP"), [354])
