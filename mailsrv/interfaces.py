@@ -175,7 +175,7 @@ class IPolicy(Interface):
     """Whom we refuse. A policy only vetoes: None lets pass, a Reply refuses."""
 
     def atConnect(session: ISession) -> MaybeDeferredAnswer:
-        """Before the greeting; a Reply is said in its place and the connection closed."""
+        """Before the greeting; a Reply is said in its place, as a 421, and the connection closed."""
 
     def atMail(transaction: ITransaction) -> MaybeDeferredAnswer:
         """After the grammar and the extensions of MAIL."""
@@ -382,6 +382,8 @@ class Outcome:
 
     `reply`: what the next hop said, or why it could not be asked. `nextAttemptAt`: of what is
     waiting; aware, UTC. `isDelayReported`: the report that goes with it tells of a delay.
+    `recipients`, `forwards`: where else the message is to be found from now on, where an address
+    turned out to be one of ours.
     """
 
     item: QueueItem
@@ -389,6 +391,8 @@ class Outcome:
     reply: str
     nextAttemptAt: datetime | None = None
     isDelayReported: bool = False
+    recipients: tuple[Recipient, ...] = ()
+    forwards: tuple[Forward, ...] = ()
 
 
 class IQueue(Interface):

@@ -13,9 +13,10 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from mailsrv.client.envelope import Envelope, SendResult
-from mailsrv.interfaces import IQueue, Outcome
+from mailsrv.interfaces import IQueue, Outcome, QueueItem
 from mailsrv.relay.content import isLooping, relayedTrace, sourceOf
 from mailsrv.relay.counters import Counters
+from mailsrv.relay.here import Here
 from mailsrv.relay.job import LOOP, Job, Verdict, judge, reportedOf
 from mailsrv.relay.report import Reported
 from mailsrv.relay.reporter import Reporter
@@ -111,22 +112,50 @@ class Delivery:
         """Write that `reply` is the answer for all of the job, which nobody was asked to take."""
         await self._settle(job, [reply] * len(job.items), "", False)
 
+    async def deliverHere(self, here: Here, job: Job) -> bool:
+        """Deliver a job to our own mailboxes: it is done with. Fails with Unavailable."""
+        now, chance = self._now(), self._chance()
+        verdicts = []
+        for item in job.items:
+            verdict = await here.deliver(item)
+            if isinstance(verdict, Reply):
+                verdict = self._judge(item, verdict, now, chance)
+            verdicts.append(verdict)
+        await self._conclude(job, verdicts, now, "")
+        return True
+
     async def _settle(
         self, job: Job, replies: Sequence[Reply], remote: str, passesOn: bool
     ) -> None:
         now, chance = self._now(), self._chance()
         verdicts = [
-            judge(
-                item,
-                reply,
-                now=now,
-                schedule=self._schedule,
-                remote="" if isinstance(reply, LocalReply) else remote,
-                passesOn=passesOn,
-                chance=chance,
-            )
+            self._judge(item, reply, now, chance, remote, passesOn)
             for item, reply in zip(job.items, replies, strict=True)
         ]
+        await self._conclude(job, verdicts, now, remote)
+
+    def _judge(
+        self,
+        item: QueueItem,
+        reply: Reply,
+        now: datetime,
+        chance: float,
+        remote: str = "",
+        passesOn: bool = False,
+    ) -> Verdict:
+        return judge(
+            item,
+            reply,
+            now=now,
+            schedule=self._schedule,
+            remote="" if isinstance(reply, LocalReply) else remote,
+            passesOn=passesOn,
+            chance=chance,
+        )
+
+    async def _conclude(
+        self, job: Job, verdicts: Sequence[Verdict], now: datetime, remote: str
+    ) -> None:
         if await self._write(job, verdicts, now):
             for verdict in verdicts:
                 self._note(verdict.outcome, remote)
@@ -156,7 +185,9 @@ class Delivery:
                 await deferLater(self._clock, pause)
                 pause = min(2 * pause, LAST_PAUSE)
             else:
-                self.counters.reports += isNews and report is not None
+                if isNews and report is not None:
+                    self.counters.reports += 1
+                    self._log.info("report id={id} on={on}", id=report.id, on=job.message.id)
                 return isNews
 
     async def _report(self, job: Job, reported: Sequence[Reported]) -> Message | None:

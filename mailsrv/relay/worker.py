@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,12 +11,14 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mailsrv.interfaces import IQueue, UnexpectedReply
+from mailsrv.interfaces import IQueue, QueueItem, UnexpectedReply
 from mailsrv.relay.claims import Claims
 from mailsrv.relay.counters import Counters
 from mailsrv.relay.delivery import Delivery, Transport
+from mailsrv.relay.here import Here
 from mailsrv.relay.hop import Hop
 from mailsrv.relay.job import Job, jobsOf
+from mailsrv.relay.limits import RelayLimits
 from mailsrv.smtp import reply as r
 from mailsrv.smtp.errors import OutOfRoom, StoreError, Unavailable
 from mailsrv.smtp.reply import Reply
@@ -25,22 +26,6 @@ from mailsrv.smtp.reply import Reply
 Connect = Callable[[str], Deferred[Any]]
 
 RELEASE = 2.0  # of the seconds for stopping, those that are left to give claims back
-
-
-@dataclass(frozen=True, slots=True)
-class RelayLimits:
-    """`connections` in all and `connectionsPerHop`; `messagesPerConnection`; `held`: addresses
-    claimed at a time; `linger`: seconds a connection waits for one more message; `poll`: seconds
-    between two looks into the queue; `lease`: seconds after which others may take what a worker
-    that has died had claimed."""
-
-    connections: int = 50
-    connectionsPerHop: int = 5
-    messagesPerConnection: int = 100
-    held: int = 500
-    linger: float = 2.0
-    poll: float = 5.0
-    lease: float = 300.0
 
 
 class QueueWorker:
@@ -60,6 +45,7 @@ class QueueWorker:
         clock: IReactorTime,
         now: Callable[[], datetime],
         hopOf: Callable[[str], str] = str,
+        here: Here | None = None,
         limits: RelayLimits | None = None,
         log: Logger | None = None,
     ) -> None:
@@ -68,6 +54,7 @@ class QueueWorker:
         self._connect = connect
         self._clock = clock
         self._hopOf = hopOf
+        self._here = here
         self._log = log or Logger(namespace="smtpstore")
         self._claims = Claims(queue, clock, now, self.limits.lease, self.counters)
         self._hops: dict[str, Hop] = {}
@@ -160,14 +147,30 @@ class QueueWorker:
                 if self._isInTrouble:
                     self._isInTrouble = False
                     self._log.info("the queue answers again")
-                for name, job in jobsOf(items, self._hopOf):
-                    self._hops.setdefault(name, self._newHop(name)).add(job)
-                self._connectAll()
+                self._take(items)
                 if excluded:
                     break
         finally:
             self._isClaiming = False
             self._pollLater()
+
+    def _take(self, items: Sequence[QueueItem]) -> None:
+        """Deliver what is ours, and give the rest to its hops."""
+        ours: list[QueueItem] = []
+        others: list[QueueItem] = []
+        for item in items:
+            isOurs = self._here is not None and self._here.isHere(item.domain)
+            (ours if isOurs else others).append(item)
+        for _, job in jobsOf(ours, str):
+            self._begin(self._deliverHere(job))
+        for name, job in jobsOf(others, self._hopOf):
+            self._hops.setdefault(name, self._newHop(name)).add(job)
+        self._connectAll()
+
+    async def _deliverHere(self, job: Job) -> None:
+        assert self._here is not None
+        if await self._carefully(job, self._delivery.deliverHere(self._here, job)):
+            self._done(job)
 
     def _pollLater(self) -> None:
         if self._pollTimer is not None and self._pollTimer.active():
@@ -223,6 +226,7 @@ class QueueWorker:
                     await self._use(transport, hop)
                 finally:
                     hop.ready -= 1
+                    hop.most = min(hop.most + 1, self.limits.connectionsPerHop)
         finally:
             hop.connections -= 1
             self.counters.connections -= 1
@@ -275,24 +279,32 @@ class QueueWorker:
         def isWanted() -> bool:
             return self._isRunning and self._claims.isOurs(job)
 
+        isDone = await self._carefully(
+            job, self._delivery.tryOver(transport, job, isWanted, isFresh)
+        )
+        if isDone:
+            self._done(job)
+        elif isDone is not None and isWanted():
+            return False
+        elif isDone is not None:
+            await self._giveBack(job)
+        return True
+
+    async def _carefully(
+        self, job: Job, attempt: Coroutine[Deferred[Any], Any, bool]
+    ) -> bool | None:
+        """What comes of an attempt; None where it failed, and the job is dealt with."""
         try:
-            isDone = await self._delivery.tryOver(transport, job, isWanted, isFresh)
+            return await attempt
         except (Unavailable, OutOfRoom) as error:
             self._failed(Failure(error))
             await self._giveBack(job)
-            return True
         except CancelledError:
             raise
         except Exception:
             self._log.failure("message {id} cannot be sent now", id=job.message.id)
             await self._answer(job, r.LOCAL_ERROR)
-            return True
-        if isDone:
-            self._done(job)
-        elif not isWanted():
-            await self._giveBack(job)
-            return True
-        return isDone
+        return None
 
     async def _answer(self, job: Job, reply: Reply) -> None:
         try:

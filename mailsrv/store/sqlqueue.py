@@ -32,6 +32,8 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 ATTEMPTS = 3  # at a transaction that loses against others
+# DUPLICATE: another has taken the next free number meanwhile.
+_AGAIN = {Fault.TRANSIENT, Fault.DUPLICATE}
 _ANSWERS: dict[Fault, type[StoreError]] = {
     Fault.FULL: OutOfRoom,
     Fault.OTHER: CannotStore,
@@ -99,7 +101,7 @@ class SqlQueue:
                     raise Unavailable(str(error)) from error
             except Exception as error:
                 fault = self._pool.dialect.classify(error)
-                if fault is not Fault.TRANSIENT or not left:
+                if fault not in _AGAIN or not left:
                     raise _ANSWERS.get(fault, Unavailable)(str(error)) from error
 
 

@@ -22,14 +22,16 @@ from mailsrv.interfaces import (
     UnexpectedReply,
 )
 from mailsrv.relay.delivery import Delivery
+from mailsrv.relay.here import Here
+from mailsrv.relay.limits import RelayLimits
 from mailsrv.relay.reporter import Reporter
 from mailsrv.relay.schedule import Schedule
-from mailsrv.relay.worker import QueueWorker, RelayLimits
+from mailsrv.relay.worker import QueueWorker
 from mailsrv.smtp import local
 from mailsrv.smtp import reply as r
 from mailsrv.smtp.address import Mailbox
 from mailsrv.smtp.errors import CannotStore
-from mailsrv.smtp.message import Message
+from mailsrv.smtp.message import Forward, Message, Recipient
 from mailsrv.smtp.reply import Reply, reply
 
 HOST = "mx.example.org"
@@ -85,6 +87,8 @@ class Row:
     until: datetime = NOON
     reply: str = ""
     settled: int = 0
+    recipients: tuple[Recipient, ...] = ()
+    forwards: tuple[Forward, ...] = ()
 
 
 @implementer(IQueue)
@@ -172,6 +176,7 @@ class MemoryQueue:
                 row.state, row.reply, row.claim = outcome.state, outcome.reply, ""
                 row.nextAttemptAt = outcome.nextAttemptAt or now
                 row.settled += 1
+                row.recipients, row.forwards = outcome.recipients, outcome.forwards
                 row.item = replace(
                     row.item,
                     attempts=row.item.attempts + 1,
@@ -198,17 +203,19 @@ class MemoryQueue:
 
 @implementer(IDirectory)
 class Directory:
-    """Knows alice (user 1) at example.org; all else at example.org is unknown, or elsewhere."""
+    """Knows alice (user 1) at example.org, and what `known` holds; all else at example.org is
+    unknown, or elsewhere."""
 
     def __init__(self) -> None:
         self.fault: Exception | None = None
         self.isSlow = False
+        self.known = {"alice@example.org": Resolution(r.RECIPIENT_OK, (1,))}
 
     def resolve(self, forwardPath: Mailbox) -> Any:
         if self.fault is not None:
             return fail(self.fault)
-        if str(forwardPath) == "alice@example.org":
-            found = Resolution(r.RECIPIENT_OK, (1,))
+        if str(forwardPath) in self.known:
+            found = self.known[str(forwardPath)]
         elif forwardPath.domain == "example.org":
             found = Resolution(r.NO_SUCH_USER)
         else:
@@ -324,6 +331,7 @@ class Relay:
             self.net.connect,
             self.clock,
             self.now,
+            here=Here(self.directory, ["EXAMPLE.org"]),
             limits=RelayLimits(**limits),
         )
 

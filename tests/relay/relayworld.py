@@ -15,12 +15,13 @@ from twisted.internet.task import deferLater
 from mailsrv.client.nexthop import NextHop
 from mailsrv.client.transport import EsmtpTransport
 from mailsrv.extensions.standard import clientExtensions, standardExtensions
-from mailsrv.interfaces import IServerExtension, Limits
+from mailsrv.interfaces import IDirectory, IServerExtension, ISessionObserver, Limits
 from mailsrv.relay.delivery import Delivery
+from mailsrv.relay.limits import RelayLimits
 from mailsrv.relay.reporter import Reporter
 from mailsrv.relay.route import Route
 from mailsrv.relay.schedule import Schedule
-from mailsrv.relay.worker import QueueWorker, RelayLimits
+from mailsrv.relay.worker import QueueWorker
 from mailsrv.server.factory import SmtpServerFactory
 from mailsrv.smtp.message import Forward, Message
 from mailsrv.store.dialect import SqliteDialect
@@ -57,19 +58,27 @@ async def until(happened: Callable[[], Any], limit: float = LIMIT) -> None:
 
 
 class Sink:
-    """A server of our own that keeps what it gets in memory, on a port of its own."""
+    """A server of our own on a port of its own; it keeps what it gets in memory, unless it is
+    given another store."""
 
-    def __init__(self, extensions: Sequence[IServerExtension] | None = None) -> None:
+    def __init__(
+        self,
+        extensions: Sequence[IServerExtension] | None = None,
+        store: Any = None,
+        directory: IDirectory | None = None,
+        observers: Sequence[ISessionObserver] = (),
+    ) -> None:
         from twisted.internet import reactor
 
-        self.store = MemoryStore()
+        self.store = MemoryStore() if store is None else store
         self._factory = SmtpServerFactory(
             self.store,
-            SinkDirectory(),
+            directory or SinkDirectory(),
             reactor,  # type: ignore[arg-type]
             hostname="sink.example",
             limits=Limits(acceptBareNewlines=True, maxLine=0),
             extensions=standardExtensions() if extensions is None else extensions,
+            observers=observers,
         )
         self._port: Any = reactor.listenTCP(0, self._factory, interface="127.0.0.1")  # type: ignore[attr-defined]
         self.port: int = self._port.getHost().port
@@ -156,6 +165,13 @@ class World:
             return connection.execute(sql).fetchall()
         finally:
             connection.close()
+
+    def sql(self, statement: str) -> None:
+        """Change something, as an operator does."""
+        connection = self.dialect.connect()
+        with connection:
+            connection.execute(statement)
+        connection.close()
 
     def states(self) -> set[str]:
         return {state for (state,) in self.rows("SELECT DISTINCT state FROM queue")}

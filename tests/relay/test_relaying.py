@@ -17,9 +17,17 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 
 from corpusfiles import CORPUS, corpus
+from mailsrv.client.envelope import Envelope
 from mailsrv.extensions.standard import standardExtensions
+from mailsrv.relay.delivery import Delivery
+from mailsrv.relay.here import Here
+from mailsrv.relay.observer import RelayObserver
+from mailsrv.relay.reporter import Reporter
 from mailsrv.relay.schedule import Schedule
-from relay.relayworld import RELAYED, Sink, SmtpSink, World, until
+from mailsrv.relay.worker import QueueWorker
+from mailsrv.store.directory import SqlDirectory
+from mailsrv.store.sqlqueue import SqlQueue
+from relay.relayworld import HOST, RELAYED, Sink, SmtpSink, World, connector, now, until
 
 ROOT = Path(__file__).parents[2]
 RUN_WORKER = Path(__file__).with_name("runworker.py")
@@ -181,6 +189,58 @@ async def test_a_5yz_of_the_next_hop_is_reported_at_once(
     [(data,)] = world.rows("SELECT data FROM messages WHERE sender = ''")
     assert data.count(b"Action: failed\r\n") == 2
     assert (worker.counters.failed, worker.counters.reports) == (2, 1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_users_forward_goes_where_they_said_and_success_is_told(
+    world: World, sink: Sink
+) -> None:
+    """A server, its directory, the queue and the worker, as a service puts them together."""
+    world.sql("INSERT INTO users (address) VALUES ('alice@example.org'), ('ann@example.org')")
+    world.sql(
+        "INSERT INTO users (address, forward_to, keep) VALUES"
+        " ('bob@example.org', 'ann@example.org', 0), ('joe@example.org', 'joe@far.example', 1)"
+    )
+    directory = SqlDirectory(world.pool, ["example.org"], world.reactor)
+    queue = SqlQueue(world.pool, "server")
+    reporter = Reporter(directory, HOST, now)
+    delivery = Delivery(queue, reporter, world.reactor, now, Schedule())
+    here = Here(directory, ["example.org"])
+    worker = QueueWorker(
+        queue, delivery, connector(lambda: sink.port), world.reactor, now, here=here
+    )
+    observer = RelayObserver(queue, world.store, reporter, worker.poke)
+    server = Sink(store=world.store, directory=directory, observers=[observer])
+    worker.start()
+    transport = await connector(lambda: server.port)("here")
+    notify = {"NOTIFY": "SUCCESS,FAILURE"}
+    recipients = ("ann@example.org", "bob@example.org", "joe@example.org")
+    result = await transport.send(
+        Envelope(
+            "alice@example.org", recipients, b"Subject: x\r\n\r\n", {"RET": "HDRS"},
+            dict.fromkeys(recipients, notify),
+        )
+    )  # fmt: skip
+    await transport.quit()
+    assert result.isDelivered
+    actions = "SELECT data FROM messages WHERE sender = '' ORDER BY id"
+    await until(lambda: world.states() == {"sent"} and len(world.rows(actions)) == 2)
+    held = world.rows(
+        "SELECT u.address, count(*) FROM recipients r JOIN users u ON u.id = r.user_id"
+        " JOIN messages m ON m.id = r.message_id WHERE m.sender <> '' GROUP BY 1 ORDER BY 1"
+    )
+    assert held == [("ann@example.org", 2), ("joe@example.org", 1)]
+    [forwarded] = sink.messages
+    assert forwarded.sender == "alice@example.org"
+    assert forwarded.parameters.split()[-1] == "RET=HDRS"
+    [recipient] = forwarded.recipients
+    assert (recipient.address, recipient.parameters) == ("joe@far.example", "NOTIFY=FAILURE")
+    told = b"".join(data for (data,) in world.rows(actions))
+    for address, action in (("ann", "delivered"), ("bob", "delivered"), ("joe", "expanded")):
+        final = f"Final-Recipient: rfc822; {address}@example.org\r\nAction: {action}\r\n"
+        assert told.count(final.encode()) == 1
+    await server.close()
+    await worker.stop(5)
 
 
 # Several workers

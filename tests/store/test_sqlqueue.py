@@ -212,6 +212,25 @@ async def test_a_report_is_stored_with_its_outcome_and_only_once(tables: Tables)
 
 
 @pytest_twisted.ensureDeferred
+async def test_where_an_address_of_ours_leads_is_written_with_its_outcome(tables: Tables) -> None:
+    id = await tables.put(to("a@here.example"), recipients=(Recipient("bob@example.com"),))
+    items = await tables.claim()
+    outcome = Outcome(
+        items[0], "sent", "250", recipients=(Recipient("a@here.example", 7, "NOTIFY=NEVER"),),
+        forwards=(to("c@FAR.example"),),
+    )  # fmt: skip
+    for isNews in (True, False):
+        assert await tables.queue.settle([outcome], None, NOON) == isNews
+    kept = readMessage(tables.dialect, id)
+    assert kept is not None
+    assert kept.recipients == (
+        Recipient("bob@example.com"),
+        Recipient("a@here.example", 7, "NOTIFY=NEVER"),
+    )
+    assert addresses(await tables.claim()) == ["c@FAR.example"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_report_is_an_event_like_any_other_message(tables: Tables) -> None:
     await tables.put(to("a@x.example"))
     queue = SqlQueue(tables.pool, "mx1", ["hook"])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from mailsrv.interfaces import Outcome, QueuedMessage, QueueItem
 from mailsrv.smtp.address import domainKey
-from mailsrv.smtp.message import Message
+from mailsrv.smtp.message import Forward, Message
 from mailsrv.smtp.notify import expanded, withoutSuccess
 from mailsrv.store.queries import Row, Txn, clean, marks, parseTime, rowsTxn, timeText
+from mailsrv.store.queries.recipients import addRecipientsTxn
 
 MAX_REPLY = 1000  # characters of a reply that are kept
 
@@ -57,12 +59,15 @@ def _rows(messages: Iterable[Message]) -> Iterator[tuple[Any, ...]]:
         now = timeText(message.receivedAt)
         shared = expanded(message) if message.forwards else ()
         for forward in message.forwards:
-            address, recipient = clean(forward.address), clean(forward.recipient)
-            domain = domainKey(address.rpartition("@")[2])
-            said = forward.parameters
             if forward.recipient in shared:
-                said = withoutSuccess(said)
-            yield message.id, address, domain, recipient, clean(said), now, now
+                forward = replace(forward, parameters=withoutSuccess(forward.parameters))
+            yield _row(message.id, forward, now)
+
+
+def _row(messageId: str, forward: Forward, now: str) -> tuple[str, ...]:
+    address, recipient = clean(forward.address), clean(forward.recipient)
+    domain = domainKey(address.rpartition("@")[2])
+    return messageId, address, domain, recipient, clean(forward.parameters), now, now
 
 
 def queueTxn(txn: Txn, messageId: str) -> list[Row]:
@@ -122,7 +127,7 @@ def releaseTxn(txn: Txn, claim: str, ids: Sequence[int]) -> None:
 
 
 def settleTxn(txn: Txn, outcome: Outcome, now: datetime) -> bool:
-    """Write what came of an attempt; whether the row waited for it.
+    """Write what came of an attempt, and where else it leads; whether the row waited for it.
 
     A row that is sent is sent, even if its claim has lapsed; whatever else came of an attempt
     counts only for who still holds the claim.
@@ -140,7 +145,13 @@ def settleTxn(txn: Txn, outcome: Outcome, now: datetime) -> bool:
             *who,
         ),
     )
-    return txn.rowcount > 0
+    isNews = txn.rowcount > 0
+    if isNews and outcome.recipients:
+        addRecipientsTxn(txn, item.message.id, outcome.recipients)
+    if isNews and outcome.forwards:
+        rows = [_row(item.message.id, forward, timeText(now)) for forward in outcome.forwards]
+        txn.executemany(_INSERT, rows)
+    return isNews
 
 
 def partTxn(txn: Txn, messageId: str, index: int) -> bytes | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mailsrv.smtp.address import foldCase, parseMailbox
-from mailsrv.smtp.message import Message
+from mailsrv.smtp.message import Message, Recipient
 from mailsrv.store.queries import Row, Txn, clean, insertTxn, rowsTxn
 
 _INTO = "INSERT INTO recipients (message_id, seq, user_id, address, address_key, parameters)"
@@ -23,13 +23,23 @@ def insertRecipientsTxn(txn: Txn, messages: Iterable[Message]) -> None:
     insertTxn(txn, _INTO, list(_rows(messages)))
 
 
+def addRecipientsTxn(txn: Txn, messageId: str, recipients: Iterable[Recipient]) -> None:
+    """Write further recipients of a message that is there already."""
+    txn.execute("SELECT coalesce(max(seq), 0) FROM recipients WHERE message_id = ?", (messageId,))
+    start = txn.fetchone()[0] + 1
+    insertTxn(txn, _INTO, [_row(messageId, *each) for each in enumerate(recipients, start)])
+
+
 def _rows(messages: Iterable[Message]) -> Iterator[tuple[Any, ...]]:
     for message in messages:
         for seq, recipient in enumerate(message.recipients, 1):
-            address = clean(recipient.address)
-            key = addressKey(address)
-            parameters = clean(recipient.parameters)
-            yield message.id, seq, recipient.userId, address, key, parameters
+            yield _row(message.id, seq, recipient)
+
+
+def _row(messageId: str, seq: int, recipient: Recipient) -> tuple[Any, ...]:
+    address = clean(recipient.address)
+    key = addressKey(address)
+    return messageId, seq, recipient.userId, address, key, clean(recipient.parameters)
 
 
 def recipientsTxn(txn: Txn, messageId: str) -> list[Row]:
