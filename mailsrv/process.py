@@ -25,6 +25,7 @@ from mailsrv.smtp.errors import Unavailable
 from mailsrv.store.dialect import Dialect
 from mailsrv.store.migrate import SchemaError, check, upgrade
 
+_DATABASE_LIMIT = 10.0  # seconds that a database has to answer before it counts as down
 _LISTEN_HINTS = {
     errno.EADDRINUSE: "another program listens there; stop it, or give another --port",
     errno.EACCES: "only root may; start as root with twistd --uid USER, or take a port over 1023",
@@ -67,17 +68,20 @@ def runAs(rights: tuple[int, int] | None, function: Callable[[], None]) -> None:
         runAsEffectiveUser(*rights, function)
 
 
-def openDatabase(dialect: Dialect) -> None:
+def openDatabase(dialect: Dialect) -> tuple[bool, list[str]]:
     """Bring the tables up to date, or check them where only `smtpstore init` may change them.
 
-    Raises StartError.
+    Returns whether they are, and what to warn of: a database that is down need not be there yet,
+    where it is not for us to make. Raises StartError.
     """
     try:
         if dialect.upgradesItself:
             upgrade(dialect)
-        else:
-            check(dialect)
+            return True, []
+        return True, check(dialect, _DATABASE_LIMIT)
     except (SchemaError, Unavailable) as error:
+        if isinstance(error, Unavailable) and not dialect.upgradesItself:
+            return False, [f"{error}; mail is answered 421 until it is"]
         raise StartError(f"{error}; see --db") from None
 
 

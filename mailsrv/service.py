@@ -6,13 +6,21 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import chdir
+from contextlib import chdir, suppress
+from functools import partial
 from typing import Any
 
 from twisted.application.service import IService, Service
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    gatherResults,
+    maybeDeferred,
+    succeed,
+)
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
@@ -40,6 +48,7 @@ from mailsrv.smtp.message import Content, Summary
 from mailsrv.store.credentials import PasswordVerifier, SqlPasswords
 from mailsrv.store.dialect import parseUrl
 from mailsrv.store.directory import SinkDirectory, SqlDirectory
+from mailsrv.store.migrate import SchemaError, checkTables
 from mailsrv.store.pool import ConnectionPool
 from mailsrv.store.sqlstore import SqlStore
 
@@ -51,6 +60,7 @@ STOP_POOLS = 2.0  # then the connections to close
 STOP_AT_ALL = 19.5  # then the process ends, whatever hangs
 
 LOOK_UP_THREADS = 2
+CHECK_PAUSE = 1.0  # seconds between looks at a database that was down at the start
 EXTRACT_THREADS = 2
 
 _log = Logger(namespace="smtpstore")
@@ -95,9 +105,13 @@ class MailService(Service):
         self._reactor = reactor
         self._isAlone = isAlone
         self._warnings: list[str] = []
+        self._isChecked = True
+        self._checking: Deferred[None] = succeed(None)
         self._dialect = parseUrl(settings.db)
-        self._commits = ConnectionPool(self._dialect, reactor, self._dialect.writers, "commit")
-        self._lookUps = ConnectionPool(self._dialect, reactor, LOOK_UP_THREADS, "look-up")
+        self._dialect.requireDurable = settings.requireDurable
+        pool = partial(ConnectionPool, self._dialect, reactor, timeout=settings.dbTimeout)
+        self._commits = pool(self._dialect.writers, "commit")
+        self._lookUps = pool(LOOK_UP_THREADS, "look-up")
         self._extracts = ThreadPool(0, EXTRACT_THREADS, "extract")
         self._verifier = PasswordVerifier(reactor)
         self._store = SqlStore(self._commits, reactor, settings.dbTimeout)
@@ -136,7 +150,8 @@ class MailService(Service):
 
     def prepare(self) -> None:
         """Make or upgrade the tables, and try the place for large messages."""
-        openDatabase(self._dialect)
+        self._isChecked, warnings = openDatabase(self._dialect)
+        self._warnings += warnings
         if self.settings.spool is not None:
             tryDirectory(self.settings.spool)
 
@@ -146,7 +161,7 @@ class MailService(Service):
         `owner`: the user and group that UNIX sockets are given to."""
         # A connection may have a spool's file beside its socket.
         warning = raiseFileLimit(2 * self.settings.maxConnections + 100)
-        self._warnings = [warning] if warning else []
+        self._warnings += [warning] if warning else []
         for port in self.settings.ports:
             factory = self._factoryFor(port.listener)
             self.ports.append(listen(self._reactor, port.endpoint, factory, owner))
@@ -168,6 +183,8 @@ class MailService(Service):
         self._extracts.start()
         for warning in self._warnings:
             _log.warn("{warning}", warning=warning)
+        if not self._isChecked:
+            self._checking = Deferred.fromCoroutine(self._checkLater())
         self._verifier.start()
         for port, listening in zip(self.settings.ports, self.ports, strict=True):
             _log.info(
@@ -186,6 +203,26 @@ class MailService(Service):
         else:
             _log.info("No --domain is given: every recipient is accepted and stored (a sink)")
             self._showHint()
+
+    async def _checkLater(self) -> None:
+        """Say what `prepare` would have said, as soon as the database is there."""
+        with suppress(CancelledError):
+            while not await self._isCheckedNow():
+                await deferLater(self._reactor, CHECK_PAUSE)
+
+    async def _isCheckedNow(self) -> bool:
+        try:
+            warnings = await self._lookUps.runWithConnection(checkTables, self._dialect)
+        except CancelledError:
+            raise
+        except SchemaError as error:
+            _log.critical("{error}; until then mail is answered 421", error=error)
+        except Exception:
+            return False  # who needs the database says what is wrong with it
+        else:
+            for warning in warnings:
+                _log.warn("{warning}", warning=warning)
+        return True
 
     def _showHint(self) -> None:
         for port, listening in zip(self.settings.ports, self.ports, strict=True):
@@ -206,6 +243,7 @@ class MailService(Service):
         What has been received whole gets its true answer first; who is idle gets 421.
         """
         super().stopService()
+        self._checking.cancel()
         if self._isAlone:
             # An impatient second signal would only leave a traceback in the log.
             for number in (signal.SIGINT, signal.SIGTERM):

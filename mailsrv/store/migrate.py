@@ -70,23 +70,35 @@ def upgrade(dialect: Dialect) -> list[str]:
         connection.close()
 
 
-def check(dialect: Dialect, limit: float | None = None) -> None:
+def check(dialect: Dialect, limit: float | None = None) -> list[str]:
     """Raise SchemaError unless the tables are those of this program, Unavailable where they
-    cannot be asked within `limit` seconds; blocking, changes nothing."""
+    cannot be asked within `limit` seconds; blocking, changes nothing.
+
+    Returns why what is committed may be lost all the same, as `Dialect.weaknesses`.
+    """
     connection = _connect(dialect, create=False, limit=limit)
     try:
-        applied = _appliedTxn(connection.cursor(), dialect)
+        return checkTables(connection, dialect)
     except SchemaError:
         raise
     except Exception as error:
-        if dialect.classify(error) is not Fault.TABLES:
-            raise Unavailable(f"{dialect.describe()} is not available: {error}") from error
-        applied = set()
+        raise Unavailable(f"{dialect.describe()} is not available: {error}") from error
     finally:
         connection.close()
+
+
+def checkTables(connection: Connection, dialect: Dialect) -> list[str]:
+    """The same over an open connection; raises SchemaError, or what the driver raises."""
+    try:
+        applied = _appliedTxn(connection.cursor(), dialect)
+    except Exception as error:
+        if isinstance(error, SchemaError) or dialect.classify(error) is not Fault.TABLES:
+            raise
+        applied = set()
     if any(step.version not in applied for step in steps(dialect)):
         state = "holds tables of an older version" if applied else "holds no tables yet"
         raise SchemaError(f"{dialect.describe()} {state}; run: smtpstore init")
+    return dialect.weaknesses(connection)
 
 
 def _connect(dialect: Dialect, create: bool, limit: float | None = None) -> Connection:
@@ -94,9 +106,13 @@ def _connect(dialect: Dialect, create: bool, limit: float | None = None) -> Conn
         return dialect.connect(create, limit)
     except Exception as error:
         if isinstance(error, NotDurable):
-            raise SchemaError(f"{dialect.describe()} does not keep what it commits: {error}") from error
+            raise SchemaError(
+                f"{dialect.describe()} does not keep what it commits: {error}"
+            ) from error
         if dialect.classify(error) is Fault.TABLES:
-            raise SchemaError(f"{dialect.describe()} is not there yet; run: smtpstore init") from error
+            raise SchemaError(
+                f"{dialect.describe()} is not there yet; run: smtpstore init"
+            ) from error
         if dialect.isMistaken(error):
             raise SchemaError(f"{dialect.describe()} cannot be opened: {error}") from error
         raise Unavailable(f"{dialect.describe()} cannot be opened: {error}") from error
@@ -117,13 +133,12 @@ def _appliedTxn(txn: Txn, dialect: Dialect) -> set[int]:
 def _refuseForeignTxn(txn: Txn, dialect: Dialect) -> None:
     """Where steps can be cut off, tables without a version table are told from such a step's."""
     ours = {name for step in steps(dialect) for name in _TABLE.findall("".join(step.statements))}
-    txn.execute(
-        "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()"
-    )
+    txn.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()")
     there = {name for (name,) in txn.fetchall()}
     if "schema_version" not in there and ours & there:
+        names = ", ".join(sorted(ours & there))
         raise SchemaError(
-            f"{dialect.describe()} holds tables of another program ({', '.join(sorted(ours & there))});"
+            f"{dialect.describe()} holds tables of another program ({names});"
             " give smtpstore a database of its own"
         )
 

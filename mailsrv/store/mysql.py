@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-import select
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pymysql
-from pymysql.constants import CLIENT, CR, ER, FIELD_TYPE
-from pymysql.converters import conversions
-from pymysql.cursors import Cursor
+from pymysql.constants import CR, ER
 
 from mailsrv.store.dialect import Connection, Dialect, Fault, NotDurable
+from mailsrv.store.mysqlconnection import OPTIONS, MysqlConnection, MysqlCursor
 from mailsrv.store.queries import Txn
 
 _PORT = 3306
@@ -30,8 +25,9 @@ _PARAMETERS = ("unix_socket", "ssl_ca", "ssl_cert", "ssl_key", "ssl_verify_ident
 _FAULTS = {
     Fault.TRANSIENT: (
         ER.LOCK_WAIT_TIMEOUT, ER.LOCK_DEADLOCK, ER.CHECKREAD, ER.TABLE_DEF_CHANGED,
-        ER.QUERY_INTERRUPTED, ER.SERVER_SHUTDOWN, ER.NEW_ABORTING_CONNECTION, ER.ABORTING_CONNECTION,
-        ER.NET_READ_ERROR, ER.NET_READ_INTERRUPTED, ER.NET_ERROR_ON_WRITE, ER.NET_WRITE_INTERRUPTED,
+        ER.QUERY_INTERRUPTED, ER.SERVER_SHUTDOWN, ER.NEW_ABORTING_CONNECTION,
+        ER.ABORTING_CONNECTION, ER.NET_READ_ERROR, ER.NET_READ_INTERRUPTED,
+        ER.NET_ERROR_ON_WRITE, ER.NET_WRITE_INTERRUPTED,
         1047,  # a Galera node that is not (yet) part of its cluster
         1927,  # the connection was killed (MariaDB)
         1969,  # max_statement_time (MariaDB)
@@ -41,11 +37,12 @@ _FAULTS = {
         CR.CR_COMMANDS_OUT_OF_SYNC,
     ),
     Fault.UNAVAILABLE: (
-        CR.CR_CONNECTION_ERROR, CR.CR_CONN_HOST_ERROR, CR.CR_UNKNOWN_HOST, CR.CR_SSL_CONNECTION_ERROR,
-        CR.CR_AUTH_PLUGIN_CANNOT_LOAD, CR.CR_AUTH_PLUGIN_ERR,
-        ER.CON_COUNT_ERROR, ER.TOO_MANY_USER_CONNECTIONS, ER.USER_LIMIT_REACHED, ER.HOST_IS_BLOCKED,
-        ER.HOST_NOT_PRIVILEGED, ER.ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, 1698,
-        ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR, ER.SPECIFIC_ACCESS_DENIED_ERROR,
+        CR.CR_CONNECTION_ERROR, CR.CR_CONN_HOST_ERROR, CR.CR_UNKNOWN_HOST,
+        CR.CR_SSL_CONNECTION_ERROR, CR.CR_AUTH_PLUGIN_CANNOT_LOAD, CR.CR_AUTH_PLUGIN_ERR,
+        ER.CON_COUNT_ERROR, ER.TOO_MANY_USER_CONNECTIONS, ER.USER_LIMIT_REACHED,
+        ER.HOST_IS_BLOCKED, ER.HOST_NOT_PRIVILEGED, ER.ACCESS_DENIED_ERROR,
+        ER.DBACCESS_DENIED_ERROR, 1698, ER.TABLEACCESS_DENIED_ERROR, ER.COLUMNACCESS_DENIED_ERROR,
+        ER.SPECIFIC_ACCESS_DENIED_ERROR,
         ER.NOT_SUPPORTED_AUTH_MODE, 1820, 1862, 3118, 4151,  # passwords expired, accounts locked
         ER.OPTION_PREVENTS_STATEMENT, ER.OPEN_AS_READONLY, 1792, 1836, 1223,  # read only
         ER.OUTOFMEMORY, ER.OUT_OF_SORTMEMORY, ER.OUT_OF_RESOURCES, ER.CANT_CREATE_THREAD,
@@ -75,133 +72,6 @@ _LOST = {
 _MISTAKEN = {ER.ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.BAD_DB_ERROR, 1698}
 _DISK_FULL = re.compile(r"\b(?:error|errno:?) 28\b|No space left", re.IGNORECASE)
 
-# Waiting for locks ends long before a client has given up. STRICT_ALL_TABLES: what does not fit
-# is an error, never cut.
-_SETTINGS = (
-    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO',"
-    " time_zone = '+00:00', autocommit = 0, innodb_lock_wait_timeout = 5, lock_wait_timeout = 30"
-)
-_ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"  # no variable is common to both
-_SETTINGS_ASKED = (
-    "SELECT @@max_allowed_packet, @@innodb_flush_log_at_trx_commit, @@log_bin, @@sync_binlog"
-)
-# Times come as text, as they go in.
-_CONVERSIONS = {
-    kind: convert
-    for kind, convert in conversions.items()
-    if kind not in (FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP, FIELD_TYPE.DATE, FIELD_TYPE.TIME)
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Durability:
-    """What the server does with what it commits, as it was set when a connection was made."""
-
-    flushLogAtCommit: int
-    hasBinlog: bool
-    syncBinlog: int
-
-    @property
-    def weaknesses(self) -> list[str]:
-        """What breaks the promise of a 250, each with how to mend it; none: nothing."""
-        found = []
-        if self.flushLogAtCommit != 1:
-            found.append(
-                f"innodb_flush_log_at_trx_commit is {self.flushLogAtCommit}: up to a second of"
-                " committed mail is lost when the machine fails; set it to 1"
-            )
-        if self.hasBinlog and self.syncBinlog != 1:
-            found.append(
-                f"sync_binlog is {self.syncBinlog}: when the machine fails, replicas and recovery"
-                " from the binary log miss committed mail; set it to 1"
-            )
-        return found
-
-
-class MysqlCursor(Cursor):
-    """A cursor that takes `?` for parameters."""
-
-    def execute(self, query: Any, args: Any = None) -> int:
-        if not args:
-            return super().execute(query)
-        return super().execute(_translate(query) if "?" in query else query, args)
-
-    def executemany(self, query: Any, args: Any) -> int | None:
-        """As one statement of many rows where it is an INSERT."""
-        rows = list(args)
-        self.rowcount = 0
-        return super().executemany(_translate(query), rows) if rows else 0
-
-
-@lru_cache(maxsize=512)
-def _translate(query: str) -> str:
-    return query.replace("%", "%%").replace("?", "%s")
-
-
-class MysqlConnection(pymysql.Connection):
-    """A connection that gives up at its `deadline`, and knows the longest statement it may send.
-
-    `deadline`: by time.monotonic(). `host`: its place in the dialect's list.
-    """
-
-    deadline = math.inf
-    largest = 1 << 24
-    durability = Durability(1, False, 1)
-    place = 0
-
-    def connect(self, sock: socket.socket | None = None) -> None:
-        if self.unix_socket and sock is None:
-            sock = self._openUnixSocket()
-        super().connect(sock)
-
-    def _openUnixSocket(self) -> socket.socket:
-        """What PyMySQL does, and closed where it fails."""
-        opened = socket.socket(socket.AF_UNIX)
-        try:
-            opened.settimeout(self.connect_timeout)
-            opened.connect(self.unix_socket)
-        except OSError as error:
-            opened.close()
-            raise pymysql.OperationalError(
-                CR.CR_CONNECTION_ERROR, f"Can't connect to {self.unix_socket!r} ({error})"
-            ) from error
-        self._secure = True
-        return opened
-
-    def query(self, sql: Any, unbuffered: bool = False) -> int:
-        if isinstance(sql, str):
-            sql = sql.encode(self.encoding, "surrogateescape")
-        if len(sql) >= self.largest:
-            # The server would hang up without a word.
-            raise pymysql.DataError(
-                ER.NET_PACKET_TOO_LARGE,
-                f"a statement of {len(sql)} octets; max_allowed_packet is {self.largest}",
-            )
-        self._limit()
-        return super().query(sql, unbuffered)
-
-    def commit(self) -> None:
-        self._limit()
-        super().commit()
-
-    def rollback(self) -> None:
-        self._limit()
-        super().rollback()
-
-    def _limit(self) -> None:
-        """Have reads and writes time out at the deadline; only in steps, as each costs a call."""
-        left = self.deadline - time.monotonic()
-        timeout = None if left == math.inf else max(math.ceil(left * 4) / 4, _LEAST)
-        self._read_timeout = self._write_timeout = timeout
-
-    def isReadable(self) -> bool:
-        """Whether the server has said something unasked: it has closed, or is about to."""
-        if self._sock is None:
-            return True
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(0))
-
 
 class MysqlDialect(Dialect):
     """One MySQL or MariaDB database, on one host or on several that are nodes of one cluster.
@@ -213,6 +83,7 @@ class MysqlDialect(Dialect):
     name = "MySQL"
     driver = "pymysql"
     schema = "mysql"
+    writers = 2
     lockingRead = " FOR UPDATE"
     commitsDdl = True
 
@@ -231,14 +102,8 @@ class MysqlDialect(Dialect):
         self._options: dict[str, Any] = {
             "user": user or None,
             "password": password.encode(),
-            "charset": "utf8mb4",
-            "conv": _CONVERSIONS,
             "cursorclass": MysqlCursor,
-            "init_command": _SETTINGS,
-            "autocommit": None,
-            # An UPDATE counts the rows it found, changed or not, as SQLite does.
-            "client_flag": CLIENT.FOUND_ROWS,
-            "program_name": "smtpstore",
+            **OPTIONS,
         }
         self._options.update(parameters)
         if "unix_socket" in parameters:
@@ -252,7 +117,7 @@ class MysqlDialect(Dialect):
         hosts = ",".join(f"{_bracketed(host)}:{port}" for host, port in self.hosts)
         return f"MySQL database {self.database} at {self._options.get('unix_socket', hosts)}"
 
-    def connect(self, create: bool = False, limit: float | None = None) -> MysqlConnection:
+    def connect(self, create: bool = False, limit: float | None = None) -> Any:
         deadline = time.monotonic() + (_CONNECT_LIMIT if limit is None else limit)
         try:
             connection = self._connectInTurn(deadline, database=self.database)
@@ -294,22 +159,11 @@ class MysqlDialect(Dialect):
         try:
             connection.place = place
             connection.deadline = time.monotonic() + limit
-            self._look(connection)
+            connection.look(self.requireDurable)
         except BaseException:
             connection.close()
             raise
         return connection
-
-    def _look(self, connection: MysqlConnection) -> None:
-        """Finish the session's settings and learn the server's."""
-        txn = connection.cursor()
-        txn.execute(_ISOLATION)
-        txn.execute(_SETTINGS_ASKED)
-        largest, flush, hasBinlog, sync = txn.fetchone()
-        connection.largest = int(largest)
-        connection.durability = Durability(int(flush), bool(hasBinlog), int(sync))
-        if self.requireDurable and connection.durability.weaknesses:
-            raise NotDurable("; ".join(connection.durability.weaknesses))
 
     def _create(self, deadline: float) -> MysqlConnection:
         connection = self._connectInTurn(deadline)
