@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from mariadb import _makeMariadb, _template, database, makeMariadb, mariadb
 
 __all__ = ["_makeMariadb", "_template", "database", "makeMariadb", "mariadb"]

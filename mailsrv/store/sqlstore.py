@@ -95,6 +95,7 @@ class SqlStore:
     async def _write(self, batch: MessageBatch, write: WriteTxn) -> Results:
         """Commit a batch, however often that takes; one result a message."""
         pause = FIRST_PAUSE
+        cause: Exception
         while True:
             try:
                 await self._pool.runInteractionBy(batch.deadline, write, batch)

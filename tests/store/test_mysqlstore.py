@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import pytest_twisted
-from mariadb import Database
 
 from mailsrv.smtp.message import Message
 from mailsrv.store.dialect import parseUrl
@@ -12,6 +11,7 @@ from mailsrv.store.migrate import upgrade
 from mailsrv.store.pool import ConnectionPool
 from mailsrv.store.sqlstore import SqlStore
 from mailsrv.testing import Store, StoreContract, readMessage
+from mariadb import Database
 
 
 class MysqlContract(StoreContract):
