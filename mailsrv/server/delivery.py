@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from ulid import ULID
 
-from mailsrv.interfaces import ISession, MaybeDeferredAnswer
+from mailsrv.interfaces import ISession
 from mailsrv.server.site import Site
 from mailsrv.server.spool import Spool
 from mailsrv.server.trace import missingFields, protocolName, traceLines
 from mailsrv.server.transaction import Transaction
+from mailsrv.server.vetoes import firstVeto
 from mailsrv.smtp import reply as r
 from mailsrv.smtp.message import Summary
 from mailsrv.smtp.reply import Reply
@@ -75,15 +75,3 @@ async def _summaryOf(site: Site, spool: Spool) -> Summary:
     except Exception:
         _log.failure("subject, date and body cannot be extracted; the message is stored without")
         return Summary()
-
-
-def firstVeto(checks: Iterable[Callable[[], MaybeDeferredAnswer]]) -> MaybeDeferredAnswer:
-    """Ask one after the other until one refuses; a Deferred only where one is met."""
-    remaining = iter(checks)
-    for check in remaining:
-        answer = check()
-        if isinstance(answer, Deferred):
-            return answer.addCallback(lambda veto: veto or firstVeto(remaining))
-        if answer is not None:
-            return answer
-    return None

@@ -25,8 +25,9 @@ from mailsrv.interfaces import (
     ISessionObserver,
     Limits,
 )
+from mailsrv.server.commands import VERBS
 from mailsrv.server.protocol import SmtpProtocol
-from mailsrv.server.session import VERBS, Session
+from mailsrv.server.session import Session
 from mailsrv.server.site import Extractor, Listener, Site
 from mailsrv.server.spool import SpoolBudget
 from mailsrv.smtp import reply as r

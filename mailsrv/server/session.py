@@ -1,8 +1,8 @@
-"""An SMTP session: one method a command; no transport, no reactor (RFC 5321 §3, §4.1)."""
+"""An SMTP session: what was said, and what may come next (RFC 5321 §3); no I/O of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -12,31 +12,29 @@ from zope.interface import implementer
 
 from mailsrv.interfaces import (
     Answer,
-    IServerExtension,
     ISession,
     Limits,
     MaybeDeferredAnswer,
     MaybeDeferredReply,
     Resolution,
 )
-from mailsrv.server.delivery import deliver, firstVeto
-from mailsrv.server.help import NOT_IMPLEMENTED, helpReply
+from mailsrv.server.commands import handlersOf
+from mailsrv.server.delivery import deliver
 from mailsrv.server.reception import Reception
 from mailsrv.server.site import Listener, Site
 from mailsrv.server.spool import Spool
 from mailsrv.server.state import State, refusal
 from mailsrv.server.tally import Tally
 from mailsrv.server.transaction import Transaction
+from mailsrv.server.vetoes import firstVeto
 from mailsrv.smtp import reply as r
-from mailsrv.smtp.address import Mailbox, isDomain
-from mailsrv.smtp.command import MAX_LINE, Command, Parameters, parsePath
+from mailsrv.smtp.address import Mailbox
+from mailsrv.smtp.command import MAX_LINE, Command, Parameters
 from mailsrv.smtp.content import CountedReader, DotReader
 from mailsrv.smtp.errors import CannotStore, OutOfRoom, SmtpSyntaxError, StoreError, Unavailable
 from mailsrv.smtp.reply import Reply
 
 _log = Logger()
-
-Handler = Callable[["Session", Command], MaybeDeferredAnswer]
 
 
 @implementer(ISession)
@@ -124,6 +122,9 @@ class Session:
         return self._greet(veto)
 
     def _greet(self, veto: Answer) -> Reply:
+        if veto is not None and veto.code != 421:
+            # Nobody is sent away but by a 421 (§3.8).
+            veto = r.reply(421, f"4{veto.enhanced[1:]}", f"{self.hostname} {veto.text}")
         if veto is not None:
             return self.refused(veto)
         self.state = State.CONNECTED
@@ -136,7 +137,7 @@ class Session:
 
     def refused(self, reply: Reply) -> Reply:
         """Say `reply` in place of whatever was due; the session is over."""
-        self._end()
+        self.end()
         return self._said(reply, "", b"")
 
     def timedOut(self) -> Reply:
@@ -149,7 +150,7 @@ class Session:
 
     def connectionLost(self, reason: str) -> None:
         """The client has gone; one that was never known is not reported."""
-        self._end()
+        self.end()
         if self._isKnown:
             for observer in self.site.observers:
                 observer.sessionClosed(self, reason)
@@ -195,7 +196,7 @@ class Session:
         return answer and self._said(answer, verb, argument)
 
     def _carryOut(self, verb: str, command: Command) -> MaybeDeferredAnswer:
-        handler = (_LMTP if self.listener.isLmtp else _SMTP).get(verb)
+        handler = handlersOf(self).get(verb)
         if handler is not None:
             return refusal(self.state, verb) or handler(self, command)
         owner = self.site.verbOwners.get(verb)
@@ -231,7 +232,7 @@ class Session:
 
     def _report(self, reply: Reply, verb: str, argument: bytes) -> Reply:
         if reply.code == 421:
-            self._end()
+            self.end()
         if not reply.isPositive:
             for observer in self.site.observers:
                 observer.commandRefused(self, verb, argument, reply)
@@ -249,10 +250,6 @@ class Session:
             _log.failure("a fault in the server", failure)
         return r.LOCAL_ERROR
 
-    def _end(self) -> None:
-        self._clear()
-        self.state = State.CLOSED
-
     def _clear(self) -> None:
         """The transaction is over, with all it holds."""
         if self.transaction is not None:
@@ -260,158 +257,45 @@ class Session:
             self.transaction = None
         self._reception = None
 
-    def _endTransaction(self) -> None:
-        self._clear()
-        if self.state is not State.CLOSED:
-            self.state = State.READY if self.helo else State.CONNECTED
+    # What commands change
 
-    # §4.1.1.1
-    def _helo(self, command: Command) -> Answer:
-        return self._hello(command, isExtended=False)
-
-    def _ehlo(self, command: Command) -> Answer:
-        return self._hello(command, isExtended=True)
-
-    def _hello(self, command: Command, isExtended: bool) -> Reply:
-        domain = command.argument.decode("ascii")
-        if not isDomain(domain):
-            return r.BAD_HELO
+    def introduced(self, domain: str, isExtended: bool) -> None:
+        """The client said HELO, or (`isExtended`) EHLO or LHLO; an open transaction is over."""
         self._clear()
         self.helo = domain
         self.isExtended = isExtended
         self.state = State.READY
-        if not isExtended:
-            return r.reply(250, "", f"{self.hostname} greets {domain}")
-        return r.reply(250, "", f"{self.hostname} greets {domain}", *self._keywords())
 
-    def _keywords(self) -> Iterable[str]:
-        for extension in self.site.extensions:
-            parameters = extension.atEhlo(self)
-            if parameters is not None:
-                yield f"{extension.getKeyword()} {parameters}".rstrip()
-
-    # §4.1.1.2
-    def _mail(self, command: Command) -> MaybeDeferredAnswer:
-        argument = command.argument
-        if not argument.isascii() and b"SMTPUTF8" not in argument.upper():
-            return r.NEEDS_SMTPUTF8
-        path, parameters = parsePath(argument, b"FROM:")
-        if path.localPart and not path.domain:
-            return r.BAD_PATH
-        if not argument.isascii() and "SMTPUTF8" not in parameters:
-            return r.NEEDS_SMTPUTF8
-        owners = self.site.mailOwners
-        if not parameters.keys() <= owners.keys():
-            return r.UNKNOWN_PARAMETER
-        transaction = Transaction(self, path, parameters)
-        veto = firstVeto(self._mailChecks(transaction))
-        if isinstance(veto, Deferred):
-            return veto.addCallback(self._mailAnswered, transaction)
-        return self._mailAnswered(veto, transaction)
-
-    def _mailChecks(self, transaction: Transaction) -> Iterable[Callable[[], MaybeDeferredAnswer]]:
-        for owner, mine in _byOwner(transaction.parameters, self.site.mailOwners):
-            yield partial(owner.atMail, transaction, mine)
-        for policy in self.site.policies:
-            yield partial(policy.atMail, transaction)
-
-    def _mailAnswered(self, veto: Answer, transaction: Transaction) -> Reply:
-        if veto is not None:
-            return veto
+    def begin(self, transaction: Transaction) -> None:
+        """MAIL was accepted."""
         if self.state is not State.CLOSED:
             self.transaction = transaction
             self.state = State.MAIL
-        return r.SENDER_OK
 
-    # §4.1.1.3
-    def _rcpt(self, command: Command) -> MaybeDeferredAnswer:
-        argument, transaction = command.argument, self.transaction
-        assert transaction is not None
-        if not argument.isascii() and "SMTPUTF8" not in transaction.parameters:
-            return r.NEEDS_SMTPUTF8
-        path, parameters = parsePath(argument, b"TO:")
-        if path.isNull:
-            return r.BAD_PATH
-        if not parameters.keys() <= self.site.rcptOwners.keys():
-            return r.UNKNOWN_PARAMETER
-        if transaction.accepted >= self.limits.maxRecipients:
-            return r.TOO_MANY_RECIPIENTS
-        veto = firstVeto(self._rcptChecks(transaction, path, parameters))
-        if isinstance(veto, Deferred):
-            return veto.addCallback(self._resolve, path, parameters)
-        return self._resolve(veto, path, parameters)
-
-    def _rcptChecks(
-        self, transaction: Transaction, path: Mailbox, parameters: Parameters
-    ) -> Iterable[Callable[[], MaybeDeferredAnswer]]:
-        for owner, mine in _byOwner(parameters, self.site.rcptOwners):
-            yield partial(owner.atRcpt, transaction, path, mine)
-        for policy in self.site.policies:
-            yield partial(policy.atRcpt, transaction, path)
-
-    def _resolve(self, veto: Answer, path: Mailbox, parameters: Parameters) -> MaybeDeferredReply:
-        if veto is not None:
-            return veto
-        found = self.site.directory.resolve(path)
-        if isinstance(found, Deferred):
-            return found.addCallback(self._resolved, path, parameters)
-        return self._resolved(found, path, parameters)
-
-    def _resolved(self, found: Resolution, path: Mailbox, parameters: Parameters) -> Reply:
-        if found.reply.isPositive and self.transaction is not None:
-            self.transaction.accept(path, parameters, found)
+    def accept(self, forwardPath: Mailbox, parameters: Parameters, found: Resolution) -> None:
+        """RCPT was accepted."""
+        if self.transaction is not None:
+            self.transaction.accept(forwardPath, parameters, found)
             self.state = State.RCPT
-        return found.reply
 
-    # §4.1.1.4
-    def _data(self, command: Command) -> Answer:
+    def expectData(self) -> None:
+        """The next octets are content, up to the dot, State DATA."""
         assert self.transaction is not None
-        if command.argument:
-            return r.DATA_TAKES_NO_ARGUMENT
-        if self.transaction.needsChunks:
-            return r.BAD_SEQUENCE
         limits = self.limits
         reader = DotReader(limits.maxSize, limits.maxLine, limits.acceptBareNewlines)
         self._reception = Reception("DATA", reader, self._newSpool(self.transaction))
         self.state = State.DATA
-        return r.START_MAIL_INPUT
 
-    # §4.1.1.5 - §4.1.1.10
-    def _rset(self, command: Command) -> Answer:
-        if command.argument:
-            return r.NO_ARGUMENT_ALLOWED
-        self._endTransaction()
-        return r.OK
+    def reset(self) -> None:
+        """The transaction is over; the session goes on."""
+        self._clear()
+        if self.state is not State.CLOSED:
+            self.state = State.READY if self.helo else State.CONNECTED
 
-    def _noop(self, command: Command) -> Answer:
-        return r.NO_ARGUMENT_ALLOWED if command.argument else r.OK
-
-    def _quit(self, command: Command) -> Answer:
-        if command.argument:
-            return r.NO_ARGUMENT_ALLOWED
-        self._end()
-        return r.closing(self.hostname)
-
-    def _vrfy(self, command: Command) -> MaybeDeferredAnswer:
-        if not self.site.allowVrfy:
-            return r.CANNOT_VERIFY
-        if not command.argument:
-            return r.ARGUMENT_REQUIRED
-        return self.site.directory.verify(command.argument.decode("ascii"))
-
-    def _expn(self, command: Command) -> MaybeDeferredAnswer:
-        if not self.site.allowExpn:
-            return r.CANNOT_VERIFY
-        if not command.argument:
-            return r.ARGUMENT_REQUIRED
-        return self.site.directory.expand(command.argument.decode("ascii"))
-
-    def _help(self, command: Command) -> Answer:
-        verbs = (_LMTP if self.listener.isLmtp else _SMTP).keys() | self.site.verbOwners.keys()
-        return helpReply(command.argument.decode("ascii").upper(), frozenset(verbs))
-
-    def _notImplemented(self, command: Command) -> Answer:
-        return r.NOT_IMPLEMENTED
+    def end(self) -> None:
+        """The reply that is due is the last one."""
+        self._clear()
+        self.state = State.CLOSED
 
     # Content
 
@@ -452,7 +336,7 @@ class Session:
             self.transaction.abandon()
             self.state = State.RCPT
         else:
-            self._endTransaction()
+            self.reset()
         if reply.isPositive:
             self._tally.reset()
         said = self._report(reply, reception.verb, b"")
@@ -499,31 +383,3 @@ class Session:
         transaction.abandon()
         transaction.spool = Spool(self.site.budget, self.site.spoolDirectory)
         return transaction.spool
-
-
-def _byOwner(
-    parameters: Parameters, owners: Mapping[str, IServerExtension]
-) -> Iterable[tuple[IServerExtension, Parameters]]:
-    """Each extension with those of the parameters that are its own."""
-    mine: dict[int, tuple[IServerExtension, dict[str, str | None]]] = {}
-    for name, value in parameters.items():
-        owner = owners[name]
-        mine.setdefault(id(owner), (owner, {}))[1][name] = value
-    return mine.values()
-
-
-_COMMON: Mapping[str, Handler] = {
-    "MAIL": Session._mail,
-    "RCPT": Session._rcpt,
-    "DATA": Session._data,
-    "RSET": Session._rset,
-    "NOOP": Session._noop,
-    "QUIT": Session._quit,
-    "VRFY": Session._vrfy,
-    "EXPN": Session._expn,
-    "HELP": Session._help,
-    **dict.fromkeys(NOT_IMPLEMENTED, Session._notImplemented),
-}
-_SMTP: Mapping[str, Handler] = {"HELO": Session._helo, "EHLO": Session._ehlo, **_COMMON}
-_LMTP: Mapping[str, Handler] = {"LHLO": Session._ehlo, **_COMMON}
-VERBS = frozenset({*_SMTP, *_LMTP})  # what no extension may answer

@@ -269,7 +269,7 @@ class TestPolicies(SynchronousTestCase):
         client = Server(policies=[policy]).connect()
         client.say("NOOP")
         policy.answers[0].callback(r.reply(554, "5.7.1", "no service for you"))
-        self.assertEqual(client.heard(), b"554 5.7.1 no service for you\r\n")
+        self.assertEqual(client.heard(), b"421 4.7.1 mx.example.org no service for you\r\n")
         self.assertFalse(client.isOpen)
 
     def test_a_policy_that_breaks_at_connect_is_421_never_a_silent_close(self) -> None:

@@ -1,0 +1,232 @@
+"""The commands: one function for each, in the order of RFC 5321 §4.1.1.
+
+A function is called only where its verb is in sequence. It reads the grammar, asks extensions,
+policies and the directory, in this order, and tells the session what follows: it changes no State
+itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+
+from mailsrv.interfaces import (
+    Answer,
+    IServerExtension,
+    MaybeDeferredAnswer,
+    MaybeDeferredReply,
+    Resolution,
+)
+from mailsrv.server.help import NOT_IMPLEMENTED, helpReply
+from mailsrv.server.transaction import Transaction
+from mailsrv.server.vetoes import firstVeto
+from mailsrv.smtp import reply as r
+from mailsrv.smtp.address import Mailbox, isDomain
+from mailsrv.smtp.command import Command, Parameters, parsePath
+from mailsrv.smtp.reply import Reply
+
+if TYPE_CHECKING:
+    from mailsrv.server.session import Session
+
+Handler = Callable[["Session", Command], MaybeDeferredAnswer]
+Checks = Iterable[Callable[[], MaybeDeferredAnswer]]
+
+
+# §4.1.1.1
+def helo(session: Session, command: Command) -> Answer:
+    return _hello(session, command, isExtended=False)
+
+
+def ehlo(session: Session, command: Command) -> Answer:
+    return _hello(session, command, isExtended=True)
+
+
+def _hello(session: Session, command: Command, isExtended: bool) -> Reply:
+    domain = command.argument.decode("ascii")
+    if not isDomain(domain):
+        return r.BAD_HELO
+    session.introduced(domain, isExtended)
+    keywords = _keywords(session) if isExtended else ()
+    return r.reply(250, "", f"{session.hostname} greets {domain}", *keywords)
+
+
+def _keywords(session: Session) -> Iterable[str]:
+    for extension in session.site.extensions:
+        parameters = extension.atEhlo(session)
+        if parameters is not None:
+            yield f"{extension.getKeyword()} {parameters}".rstrip()
+
+
+# §4.1.1.2
+def mail(session: Session, command: Command) -> MaybeDeferredAnswer:
+    argument = command.argument
+    if not argument.isascii() and b"SMTPUTF8" not in argument.upper():
+        return r.NEEDS_SMTPUTF8
+    path, parameters = parsePath(argument, b"FROM:")
+    if path.localPart and not path.domain:
+        return r.BAD_PATH
+    if not argument.isascii() and "SMTPUTF8" not in parameters:
+        return r.NEEDS_SMTPUTF8
+    if not parameters.keys() <= session.site.mailOwners.keys():
+        return r.UNKNOWN_PARAMETER
+    transaction = Transaction(session, path, parameters)
+    veto = firstVeto(_mailChecks(session, transaction))
+    if isinstance(veto, Deferred):
+        return veto.addCallback(_mailAnswered, session, transaction)
+    return _mailAnswered(veto, session, transaction)
+
+
+def _mailChecks(session: Session, transaction: Transaction) -> Checks:
+    for owner, mine in _byOwner(transaction.parameters, session.site.mailOwners):
+        yield partial(owner.atMail, transaction, mine)
+    for policy in session.site.policies:
+        yield partial(policy.atMail, transaction)
+
+
+def _mailAnswered(veto: Answer, session: Session, transaction: Transaction) -> Reply:
+    if veto is not None:
+        return veto
+    session.begin(transaction)
+    return r.SENDER_OK
+
+
+# §4.1.1.3
+def rcpt(session: Session, command: Command) -> MaybeDeferredAnswer:
+    argument, transaction = command.argument, session.transaction
+    assert transaction is not None
+    if not argument.isascii() and "SMTPUTF8" not in transaction.parameters:
+        return r.NEEDS_SMTPUTF8
+    path, parameters = parsePath(argument, b"TO:")
+    if path.isNull:
+        return r.BAD_PATH
+    if not parameters.keys() <= session.site.rcptOwners.keys():
+        return r.UNKNOWN_PARAMETER
+    if transaction.accepted >= session.limits.maxRecipients:
+        return r.TOO_MANY_RECIPIENTS
+    veto = firstVeto(_rcptChecks(session, transaction, path, parameters))
+    if isinstance(veto, Deferred):
+        return veto.addCallback(_resolve, session, path, parameters)
+    return _resolve(veto, session, path, parameters)
+
+
+def _rcptChecks(
+    session: Session, transaction: Transaction, path: Mailbox, parameters: Parameters
+) -> Checks:
+    for owner, mine in _byOwner(parameters, session.site.rcptOwners):
+        yield partial(owner.atRcpt, transaction, path, mine)
+    for policy in session.site.policies:
+        yield partial(policy.atRcpt, transaction, path)
+
+
+def _resolve(
+    veto: Answer, session: Session, path: Mailbox, parameters: Parameters
+) -> MaybeDeferredReply:
+    if veto is not None:
+        return veto
+    found = session.site.directory.resolve(path)
+    if isinstance(found, Deferred):
+        return found.addCallback(_resolved, session, path, parameters)
+    return _resolved(found, session, path, parameters)
+
+
+def _resolved(found: Resolution, session: Session, path: Mailbox, parameters: Parameters) -> Reply:
+    if found.reply.isPositive:
+        session.accept(path, parameters, found)
+    return found.reply
+
+
+# §4.1.1.4
+def data(session: Session, command: Command) -> Answer:
+    assert session.transaction is not None
+    if command.argument:
+        return r.DATA_TAKES_NO_ARGUMENT
+    if session.transaction.needsChunks:
+        return r.BAD_SEQUENCE
+    session.expectData()
+    return r.START_MAIL_INPUT
+
+
+# §4.1.1.5
+def rset(session: Session, command: Command) -> Answer:
+    if command.argument:
+        return r.NO_ARGUMENT_ALLOWED
+    session.reset()
+    return r.OK
+
+
+# §4.1.1.6
+def vrfy(session: Session, command: Command) -> MaybeDeferredAnswer:
+    if not session.site.allowVrfy:
+        return r.CANNOT_VERIFY
+    if not command.argument:
+        return r.ARGUMENT_REQUIRED
+    return session.site.directory.verify(command.argument.decode("ascii"))
+
+
+# §4.1.1.7
+def expn(session: Session, command: Command) -> MaybeDeferredAnswer:
+    if not session.site.allowExpn:
+        return r.CANNOT_VERIFY
+    if not command.argument:
+        return r.ARGUMENT_REQUIRED
+    return session.site.directory.expand(command.argument.decode("ascii"))
+
+
+# §4.1.1.8
+def help_(session: Session, command: Command) -> Answer:
+    verbs = handlersOf(session).keys() | session.site.verbOwners.keys()
+    return helpReply(command.argument.decode("ascii").upper(), frozenset(verbs))
+
+
+# §4.1.1.9
+def noop(session: Session, command: Command) -> Answer:
+    return r.NO_ARGUMENT_ALLOWED if command.argument else r.OK
+
+
+# §4.1.1.10
+def quit_(session: Session, command: Command) -> Answer:
+    if command.argument:
+        return r.NO_ARGUMENT_ALLOWED
+    session.end()
+    return r.closing(session.hostname)
+
+
+# App. F
+def notImplemented(session: Session, command: Command) -> Answer:
+    return r.NOT_IMPLEMENTED
+
+
+def _byOwner(
+    parameters: Parameters, owners: Mapping[str, IServerExtension]
+) -> Iterable[tuple[IServerExtension, Parameters]]:
+    """Each extension with those of the parameters that are its own."""
+    mine: dict[int, tuple[IServerExtension, dict[str, str | None]]] = {}
+    for name, value in parameters.items():
+        owner = owners[name]
+        mine.setdefault(id(owner), (owner, {}))[1][name] = value
+    return mine.values()
+
+
+_COMMON: Mapping[str, Handler] = {
+    "MAIL": mail,
+    "RCPT": rcpt,
+    "DATA": data,
+    "RSET": rset,
+    "VRFY": vrfy,
+    "EXPN": expn,
+    "HELP": help_,
+    "NOOP": noop,
+    "QUIT": quit_,
+    **dict.fromkeys(NOT_IMPLEMENTED, notImplemented),
+}
+_SMTP: Mapping[str, Handler] = {"HELO": helo, "EHLO": ehlo, **_COMMON}
+_LMTP: Mapping[str, Handler] = {"LHLO": ehlo, **_COMMON}
+VERBS = frozenset({*_SMTP, *_LMTP})  # what no extension may answer
+
+
+def handlersOf(session: Session) -> Mapping[str, Handler]:
+    """The verbs of the protocol itself that the session understands, with their functions."""
+    return _LMTP if session.listener.isLmtp else _SMTP
