@@ -175,7 +175,7 @@ class IPolicy(Interface):
     """Whom we refuse. A policy only vetoes: None lets pass, a Reply refuses."""
 
     def atConnect(session: ISession) -> MaybeDeferredAnswer:
-        """Before the greeting; a Reply is said in its place, as a 421, and the connection closed."""
+        """Before the greeting; a Reply is said in its place, as a 421, which ends the session."""
 
     def atMail(transaction: ITransaction) -> MaybeDeferredAnswer:
         """After the grammar and the extensions of MAIL."""
