@@ -14,9 +14,10 @@ from twisted.internet.defer import Deferred, fail, gatherResults
 from mailsrv.interfaces import Outcome, QueueItem
 from mailsrv.smtp.errors import CannotStore, OutOfRoom, Unavailable
 from mailsrv.smtp.message import Forward, Recipient
-from mailsrv.store.dialect import SqliteDialect
+from mailsrv.store.dialect import SqliteDialect, parseUrl
 from mailsrv.store.migrate import upgrade
 from mailsrv.store.pool import ConnectionPool, OutcomeUnknown
+from mailsrv.store.queries import rowsTxn
 from mailsrv.store.sqlqueue import ATTEMPTS, SqlQueue
 from mailsrv.store.sqlstore import SqlStore
 from mailsrv.testing import makeMessage, readMessage
@@ -26,13 +27,13 @@ LEASE = timedelta(minutes=5)
 
 
 class Tables:
-    """A SQLite file with a store, and queues of several workers."""
+    """A database with a store, and queues of several workers."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, url: str) -> None:
         from twisted.internet import reactor
 
         self.reactor = reactor
-        self.dialect = SqliteDialect(path / "mail.db")
+        self.dialect = parseUrl(url)
         upgrade(self.dialect)
         self.pool = ConnectionPool(self.dialect, reactor, 2)
         self.store = SqlStore(ConnectionPool(self.dialect, reactor, 1), reactor)
@@ -45,9 +46,9 @@ class Tables:
     def rows(self, sql: str = "SELECT * FROM queue ORDER BY id") -> list[dict[str, Any]]:
         connection = self.dialect.connect()
         try:
-            cursor = connection.execute(sql)
-            names = [column[0] for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            txn = connection.cursor()
+            txn.execute(sql)
+            return rowsTxn(txn)
         finally:
             connection.close()
 
@@ -55,9 +56,17 @@ class Tables:
         return await self.queue.claim(limit, now, now + LEASE, excluded)
 
 
+@pytest.fixture(params=["sqlite", "mariadb"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The same queue on every database."""
+    if request.param == "sqlite":
+        return f"sqlite:{tmp_path}/mail.db"
+    return str(request.getfixturevalue("database").url)
+
+
 @pytest_twisted.async_yield_fixture
-async def tables(tmp_path: Path) -> AsyncIterator[Tables]:
-    tables = Tables(tmp_path)
+async def tables(url: str) -> AsyncIterator[Tables]:
+    tables = Tables(url)
     yield tables
     await tables.store.close()
     await tables.pool.close()
