@@ -17,6 +17,11 @@ IS_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--torture", action="store_true", help="run the long tests too")
+    parser.addoption(
+        "--db",
+        default="sqlite,mysql",
+        help="the databases that end-to-end tests are run on (default: sqlite,mysql)",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

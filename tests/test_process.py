@@ -84,11 +84,22 @@ def test_a_database_that_the_server_may_not_upgrade_is_only_checked(tmp_path: Pa
         upgradesItself = False
 
     path = tmp_path / "mail.db"
-    with pytest.raises(StartError, match=r"mail\.db"):
+    path.touch()
+    with pytest.raises(StartError, match=r"mail\.db holds no tables yet; run: smtpstore init"):
         openDatabase(Strict(path))
-    assert not path.exists()
+    assert path.read_bytes() == b""
     openDatabase(SqliteDialect(path))
-    openDatabase(Strict(path))
+    assert openDatabase(Strict(path)) == (True, [])
+
+
+def test_a_database_elsewhere_may_be_down_at_the_start(tmp_path: Path) -> None:
+    class Elsewhere(SqliteDialect):
+        upgradesItself = False
+
+    isThere, [warning] = openDatabase(Elsewhere(tmp_path / "mail.db"))
+    assert not isThere
+    assert "cannot be opened" in warning
+    assert "421" in warning
 
 
 def test_a_spool_that_can_be_written_is_left_empty(tmp_path: Path) -> None:

@@ -3,30 +3,64 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from integration.realserver import TWISTD, Server, StartServer, environment
+from mailsrv.store.dialect import parseUrl
+from mailsrv.store.migrate import upgrade
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What is marked `databases` is run on each kind of database that --db names."""
+    if metafunc.definition.get_closest_marker("databases"):
+        metafunc.parametrize("kind", metafunc.config.getoption("db").split(","), indirect=True)
 
 
 @pytest.fixture
-def startServer(tmp_path: Path) -> Iterator[StartServer]:
+def kind(request: pytest.FixtureRequest) -> str:
+    """The kind of database the servers of a test have: sqlite, or mysql (a MariaDB)."""
+    return getattr(request, "param", "sqlite")
+
+
+@pytest.fixture
+def makeUrl(kind: str, request: pytest.FixtureRequest) -> Callable[[Path], str]:
+    """The URL of a database of a server's own, given its directory."""
+
+    def make(directory: Path) -> str:
+        if kind == "sqlite":
+            return f"sqlite:{directory / 'mail.db'}"
+        made = request.getfixturevalue("mariadb").makeDatabase()
+        request.addfinalizer(made.drop)
+        upgrade(parseUrl(made.url))
+        return str(made.url)
+
+    return make
+
+
+@pytest.fixture
+def startServer(tmp_path: Path, makeUrl: Callable[[Path], str]) -> Iterator[StartServer]:
     """Start servers: `startServer("--domain", "example.com", env={…})`.
 
-    Each has a directory and a database of its own, or the `db` file given. They are stopped
-    at the end of the test; a traceback in the log of one fails it.
+    Each has a directory and a database of its own, or the `db` file or the `url` given. They are
+    stopped at the end of the test; a traceback in the log of one fails it.
     """
     servers: list[Server] = []
 
-    def start(*args: str, db: Path | None = None, env: Mapping[str, str] | None = None) -> Server:
+    def start(
+        *args: str,
+        db: Path | None = None,
+        url: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Server:
         directory = tmp_path / f"server{len(servers)}"
         directory.mkdir()
-        db = db or directory / "mail.db"
+        url = url or (f"sqlite:{db}" if db else makeUrl(directory))
         ports = () if "--port" in args else ("--port", "tcp:0:interface=127.0.0.1")
         process = subprocess.Popen(
-            [*TWISTD, "-n", "--pidfile=", "smtpstore", *ports, "--db", f"sqlite:{db}", *args],
+            [*TWISTD, "-n", "--pidfile=", "smtpstore", *ports, "--db", url, *args],
             cwd=directory,
             env=environment(**(env or {})),
             stdout=subprocess.PIPE,
@@ -34,7 +68,7 @@ def startServer(tmp_path: Path) -> Iterator[StartServer]:
             text=True,
             errors="backslashreplace",
         )
-        server = Server(process, directory, db)
+        server = Server(process, directory, url)
         servers.append(server)
         server.waitFor("Mail goes to ")
         return server

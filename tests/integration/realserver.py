@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import sysconfig
@@ -18,9 +17,12 @@ from typing import Any
 
 import pytest
 
+from mailsrv.store.dialect import parseUrl
+
 ROOT = Path(__file__).parents[2]
 RUN_TWISTD = str(Path(__file__).with_name("runtwistd.py"))
 TWISTD = [sys.executable, RUN_TWISTD]
+_CLI = "from mailsrv.cli import main; main()"
 LIMIT = 20.0  # seconds until whatever is waited for must have happened
 
 
@@ -62,12 +64,14 @@ def pythonForAll() -> Sequence[str]:
 
 
 class Server:
-    """A running server: its `port`, its `db` file, its `process`, its `log` so far, line by line."""
+    """A running server: its `port`, its database's `url`, its `process`, its `log` so far, line by
+    line; `db` is the file, where it is SQLite's."""
 
-    def __init__(self, process: subprocess.Popen[str], directory: Path, db: Path) -> None:
+    def __init__(self, process: subprocess.Popen[str], directory: Path, url: str) -> None:
         self.process = process
         self.directory = directory
-        self.db = db
+        self.url = url
+        self.db = Path(url.removeprefix("sqlite:"))
         self.log: list[str] = []
         self.mayFail = False
         self._news = threading.Condition()
@@ -99,7 +103,23 @@ class Server:
 
     @property
     def port(self) -> int:
-        return int(self.waitFor(r"SMTP listens on 127\.0\.0\.1:(\d+)")[1])
+        return self.portOf("SMTP")
+
+    def portOf(self, name: str) -> int:
+        """The port that the log gives this name: SMTP, Submission, SMTPS, LMTP."""
+        return int(self.waitFor(rf"\b{name} listens on 127\.0\.0\.1:(\d+)")[1])
+
+    def addUser(self, address: str, password: str) -> None:
+        """A user who can log in, made as a person would."""
+        subprocess.run(
+            [sys.executable, "-c", _CLI, "user", "add", address, "--password-stdin"],
+            input=password,
+            env=environment(SMTPSTORE_DB=self.url),
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=True,
+        )
 
     @property
     def address(self) -> str:
@@ -111,9 +131,11 @@ class Server:
 
     def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """What the database holds, asked by a connection of its own."""
-        connection = sqlite3.connect(self.db)
+        connection = parseUrl(self.url).connect()
         try:
-            return connection.execute(sql, parameters).fetchall()
+            txn = connection.cursor()
+            txn.execute(sql, parameters)
+            return list(txn.fetchall())
         finally:
             connection.close()
 

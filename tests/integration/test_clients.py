@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import smtplib
-import stat
 import subprocess
 from collections.abc import Callable
 
@@ -13,6 +12,7 @@ import pytest
 from integration.realserver import LIMIT, StartServer
 
 Tool = Callable[[str], str]
+pytestmark = pytest.mark.databases
 
 TEXT = b"Subject: Hello\r\nMessage-ID: <1@example.com>\r\n\r\nA line.\r\n.A dot.\r\n..Two.\r\n"
 
@@ -55,12 +55,6 @@ def test_each_refusal_is_one_log_line_with_its_reason(startServer: StartServer) 
         with pytest.raises(smtplib.SMTPRecipientsRefused):
             client.sendmail("a@example.org", ["b@elsewhere.example"], TEXT)
         server.waitFor("reply='550 5.7.1 ")
-
-
-def test_the_database_file_is_readable_by_its_owner_alone(startServer: StartServer) -> None:
-    server = startServer()
-    for file in server.directory.glob("mail.db*"):
-        assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_swaks(startServer: StartServer, tool: Tool) -> None:

@@ -9,6 +9,7 @@ import signal
 import smtplib
 import socket
 import sqlite3
+import stat
 import sys
 import tempfile
 import time
@@ -104,6 +105,12 @@ def test_the_start_says_where_it_listens_and_where_mail_goes(startServer: StartS
     server.waitFor(rf"SMTP listens on 127\.0\.0\.1:{server.port}$")
     server.waitFor(f"Mail goes to SQLite file {server.db}$")
     server.waitFor("every recipient is accepted")
+
+
+def test_the_database_file_is_readable_by_its_owner_alone(startServer: StartServer) -> None:
+    server = startServer()
+    for file in server.directory.glob("mail.db*"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_local_domains_are_said_at_the_start(startServer: StartServer) -> None:
