@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -24,7 +23,7 @@ from mailsrv.relay.schedule import Schedule
 from mailsrv.relay.worker import QueueWorker
 from mailsrv.server.factory import SmtpServerFactory
 from mailsrv.smtp.message import Forward, Message
-from mailsrv.store.dialect import SqliteDialect
+from mailsrv.store.dialect import parseUrl
 from mailsrv.store.directory import SinkDirectory
 from mailsrv.store.memory import MemoryStore
 from mailsrv.store.migrate import upgrade
@@ -116,13 +115,14 @@ def connector(port: Callable[[], int]) -> Callable[[str], Deferred[EsmtpTranspor
 
 
 class World:
-    """One SQLite file, a store, and as many workers as wanted; all mail goes to `port`."""
+    """A database, a store, and as many workers as wanted; all mail goes to `port`."""
 
-    def __init__(self, path: Path, isNew: bool = True) -> None:
+    def __init__(self, url: str, isNew: bool = True) -> None:
         from twisted.internet import reactor
 
         self.reactor: Any = reactor
-        self.dialect = SqliteDialect(path)
+        self.url = url
+        self.dialect = parseUrl(url)
         if isNew:
             upgrade(self.dialect)
         self.pool = ConnectionPool(self.dialect, reactor, 2)
@@ -162,15 +162,17 @@ class World:
     def rows(self, sql: str = "SELECT state, attempts, last_reply FROM queue ORDER BY id") -> list:
         connection = self.dialect.connect()
         try:
-            return connection.execute(sql).fetchall()
+            txn = connection.cursor()
+            txn.execute(sql)
+            return [tuple(row) for row in txn.fetchall()]
         finally:
             connection.close()
 
     def sql(self, statement: str) -> None:
         """Change something, as an operator does."""
         connection = self.dialect.connect()
-        with connection:
-            connection.execute(statement)
+        connection.cursor().execute(statement)
+        connection.commit()
         connection.close()
 
     def states(self) -> set[str]:

@@ -33,9 +33,20 @@ ROOT = Path(__file__).parents[2]
 RUN_WORKER = Path(__file__).with_name("runworker.py")
 
 
+@pytest.fixture
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """SQLite, unless the test is run on MariaDB too."""
+    if getattr(request, "param", "sqlite") == "mariadb":
+        return str(request.getfixturevalue("database").url)
+    return f"sqlite:{tmp_path}/mail.db"
+
+
+ON_BOTH = pytest.mark.parametrize("url", ["sqlite", "mariadb"], indirect=True)
+
+
 @pytest_twisted.async_yield_fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path / "mail.db")
+async def world(url: str) -> AsyncIterator[World]:
+    world = World(url)
     yield world
     await world.close()
 
@@ -68,6 +79,7 @@ async def test_every_message_of_the_corpus_arrives_to_the_octet(world: World, si
     await until(lambda: worker.counters.sent == len(octets))
 
 
+@ON_BOTH
 @pytest_twisted.ensureDeferred
 async def test_a_large_message_arrives_to_the_octet(world: World, sink: Sink) -> None:
     line = b"..0123456789\r\n"
@@ -191,6 +203,7 @@ async def test_a_5yz_of_the_next_hop_is_reported_at_once(
     assert (worker.counters.failed, worker.counters.reports) == (2, 1)
 
 
+@ON_BOTH
 @pytest_twisted.ensureDeferred
 async def test_what_users_forward_goes_where_they_said_and_success_is_told(
     world: World, sink: Sink
@@ -246,6 +259,7 @@ async def test_what_users_forward_goes_where_they_said_and_success_is_told(
 # Several workers
 
 
+@ON_BOTH
 @pytest_twisted.ensureDeferred
 async def test_two_workers_on_one_database_send_nothing_twice(world: World, sink: Sink) -> None:
     octets = [b"Subject: %d\r\n\r\n" % number for number in range(200)]
@@ -313,11 +327,10 @@ async def relayKilling(world: World, sink: Sink, count: int, kills: int) -> Coun
 
 def startWorker(world: World, sink: Sink) -> subprocess.Popen[bytes]:
     env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    return subprocess.Popen(
-        [sys.executable, RUN_WORKER, str(world.dialect.path), str(sink.port)], env=env
-    )
+    return subprocess.Popen([sys.executable, RUN_WORKER, world.url, str(sink.port)], env=env)
 
 
+@ON_BOTH
 @pytest_twisted.ensureDeferred
 async def test_workers_may_be_killed_and_all_mail_arrives(world: World, sink: Sink) -> None:
     arrived = await relayKilling(world, sink, count=150, kills=3)
@@ -326,6 +339,7 @@ async def test_workers_may_be_killed_and_all_mail_arrives(world: World, sink: Si
 
 
 @pytest.mark.torture
+@ON_BOTH
 @pytest_twisted.ensureDeferred
 async def test_two_thousand_messages_survive_many_kills(world: World, sink: Sink) -> None:
     arrived = await relayKilling(world, sink, count=2000, kills=20)
