@@ -17,7 +17,7 @@ from zope.interface import Attribute, Interface
 
 from mailsrv.smtp.address import Mailbox
 from mailsrv.smtp.command import Command, Parameters
-from mailsrv.smtp.message import Content, Message, Recipient, Summary
+from mailsrv.smtp.message import Content, Forward, Message, Recipient, Summary
 from mailsrv.smtp.reply import Reply
 
 if TYPE_CHECKING:
