@@ -7,6 +7,7 @@ import os
 import pwd
 import resource
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Callable
@@ -190,7 +191,8 @@ def _removeLeftOver(error: BaseException | None) -> bool:
     if not isinstance(error, CannotListenError) or error.interface is not None:
         return False
     with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
-        if client.connect_ex(error.port) == errno.ECONNREFUSED:
+        isSocket = stat.S_ISSOCK(os.stat(error.port).st_mode)
+        if isSocket and client.connect_ex(error.port) == errno.ECONNREFUSED:
             os.unlink(error.port)
             return True
     return False
