@@ -20,6 +20,7 @@ from mailsrv.store.queries import Txn
 _PORT = 3306
 _CONNECT_LIMIT = 10.0  # seconds, where nobody says less
 _LEAST = 0.05  # seconds that any answer is waited for
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PARAMETERS = ("unix_socket", "ssl_ca", "ssl_cert", "ssl_key", "ssl_verify_identity")
 
 _FAULTS = {
@@ -106,9 +107,7 @@ class MysqlDialect(Dialect):
             **OPTIONS,
         }
         self._options.update(parameters)
-        if "unix_socket" in parameters:
-            self._options["ssl_disabled"] = True
-        elif any(name.startswith("ssl_") for name in parameters):
+        if any(name.startswith("ssl_") for name in parameters):
             isVerified = parameters.get("ssl_verify_identity", "1") not in ("0", "false", "no")
             self._options["ssl_verify_cert"] = True
             self._options["ssl_verify_identity"] = isVerified
@@ -147,9 +146,12 @@ class MysqlDialect(Dialect):
 
     def _connectTo(self, place: int, limit: float, options: dict[str, Any]) -> MysqlConnection:
         host, port = self.hosts[place]
+        # Elsewhere TLS is used where the server has it, verified where the URL says how.
+        isHere = host in _LOOPBACK or "unix_socket" in self._options
         connection = MysqlConnection(
             host=host,
             port=port,
+            ssl_disabled=isHere and "ssl_verify_cert" not in self._options,
             connect_timeout=limit,
             read_timeout=limit,
             write_timeout=limit,

@@ -104,6 +104,7 @@ def test_what_was_answered_250_outlives_twenty_kills(
     killRounds(startServer, tmp_path, 20)
 
 
+@pytest.mark.databases
 def test_the_corpus_is_stored_octet_for_octet(startServer: StartServer) -> None:
     server = startServer("--max-line", "0", "--bare-newlines", "accept")
     sent = {}
@@ -126,6 +127,7 @@ def peakMemory(server: Server) -> int:
     return int(match[1]) * 1024
 
 
+@pytest.mark.databases
 def test_eight_times_50_mib_at_once_take_little_memory_and_hold_nobody_up(
     startServer: StartServer,
 ) -> None:
