@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from twisted.internet.interfaces import IHandshakeListener
 from twisted.protocols.haproxy._v1parser import V1Parser
 from twisted.protocols.haproxy._v2parser import V2Parser
 from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper, HAProxyWrappingFactory
+from zope.interface import implementer
 
 from mailsrv.server.protocol import SmtpProtocol
 
@@ -12,6 +14,7 @@ from mailsrv.server.protocol import SmtpProtocol
 _FORMS = ((V2Parser.PREFIX, 16), (V1Parser.PROXYSTR, 8))
 
 
+@implementer(IHandshakeListener)
 class ProxiedProtocol(HAProxyProtocolWrapper):
     """Twisted's wrapper, that besides tells an SmtpProtocol when the header has come.
 
@@ -33,6 +36,10 @@ class ProxiedProtocol(HAProxyProtocolWrapper):
         # Where TLS lies between, its handshake tells that the header has come.
         if self._hasHeader() and isinstance(self.wrappedProtocol, SmtpProtocol):
             self.wrappedProtocol.proxied()
+
+    def handshakeCompleted(self) -> None:
+        """TLS by STARTTLS, which the transport has put around us and not around the protocol."""
+        IHandshakeListener(self.wrappedProtocol).handshakeCompleted()
 
     def _hasHeader(self) -> bool:
         return self._proxyInfo is not None

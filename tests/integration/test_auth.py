@@ -150,9 +150,10 @@ def test_a_password_that_was_changed_is_the_one_that_counts(startServer: StartSe
 
 def test_a_stop_while_a_wrong_password_waits_ends_in_time(startServer: StartServer) -> None:
     server = startServer(*INSECURE)
-    with submit(server) as client:
-        response = b64encode(b"\0bob@example.com\0wrong").decode()
-        client.send(f"AUTH PLAIN {response}\r\n")
-        server.process.terminate()
-        assert client.getreply()[0] in (421, 535)
+    client = submit(server)
+    response = b64encode(b"\0bob@example.com\0wrong").decode()
+    client.send(f"AUTH PLAIN {response}\r\n")
+    server.process.terminate()
+    assert client.getreply()[0] in (421, 535)
+    client.close()
     server.waitFor("Stopped")
