@@ -1,0 +1,237 @@
+"""The pages of docs/: they build without a warning, and what they show is run as it stands.
+
+In a page every block of `console` is typed into a shell, in order, in an empty directory: a line
+behind `$` is a command, the lines below it are what it prints, where `…` stands for anything.
+`twistd -n smtpstore` goes on running; only its port is another one. A block with a caption is a
+file of that name. A block of `:class: elsewhere` is left to other tests.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from integration.realserver import LIMIT, ROOT, TWISTD, Server, environment
+from mailsrv.store.dialect import parseUrl
+from mailsrv.store.migrate import upgrade
+from mailsrv.table import OPTIONS
+
+DOCS = ROOT / "docs"
+PAGES = sorted(str(page.relative_to(DOCS)) for page in DOCS.glob("**/*.rst"))
+SPHINX = (sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-E")
+sys.path.append(str(DOCS))
+generated = import_module("generated")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A code block of a page: its language, its options, its text."""
+
+    language: str
+    options: dict[str, str]
+    text: str
+
+
+_BLOCK = re.compile(
+    r"^\.\. code-block:: (\w+)\n((?: +:\w+:.*\n)*)\n((?:(?: {3,}.*)?\n)+)", re.MULTILINE
+)
+
+
+def blocksOf(page: str) -> Iterator[Block]:
+    text = (DOCS / page).read_text("utf-8") + "\n"
+    for language, options, body in _BLOCK.findall(text):
+        lines = body.rstrip().splitlines()
+        margin = min(len(line) - len(line.lstrip()) for line in lines if line)
+        said = dict(re.findall(r":(\w+): *(.*)", options))
+        yield Block(language, said, "\n".join(line[margin:] for line in lines) + "\n")
+
+
+def commandsOf(block: Block) -> Iterator[tuple[str, list[str]]]:
+    """Each command with what it is to print; a backslash at its end goes on in the next line."""
+    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        command, *lines = re.sub(r"\\\n\s*", " ", part).splitlines()
+        yield command, [line for line in lines if line]
+
+
+def isAsShown(shown: str, real: str) -> bool:
+    """Whether the line is as the page has it; blanks at its end and in a row count for nothing."""
+    parts = (re.escape(" ".join(part.split())) for part in shown.split("…"))
+    return re.fullmatch(r"\s?.*\s?".join(parts), " ".join(real.split())) is not None
+
+
+class Page:
+    """A page that is being followed: its directory, and the server that runs there."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "here"
+        self.directory.mkdir()
+        programs = directory / "bin"
+        programs.mkdir()
+        for name, call in (
+            ("smtpstore", f"{sys.executable} -c 'from mailsrv.cli import main; main()'"),
+            ("django-admin", f"{sys.executable} -m django"),
+        ):
+            (programs / name).write_text(f'#!/bin/sh\nexec {call} "$@"\n')
+            (programs / name).chmod(0o755)
+        for name in ("python", "python3"):
+            (programs / name).symlink_to(sys.executable)
+        self._env = environment(PATH=f"{programs}:{os.environ['PATH']}:/usr/sbin:/sbin")
+        self._server: Server | None = None
+
+    def follow(self, page: str) -> int:
+        """Do what it says; returns how many commands that were."""
+        done = 0
+        for block in blocksOf(page):
+            if block.options.get("class") == "elsewhere":
+                continue
+            if "caption" in block.options:
+                path = self.directory / block.options["caption"]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(block.text)
+            elif block.language == "console":
+                for command, shown in commandsOf(block):
+                    self._run(command, shown)
+                    done += 1
+        return done
+
+    def _run(self, command: str, shown: list[str]) -> None:
+        if command.startswith("twistd "):
+            self._start(command, shown)
+            return
+        port = str(self._server.port) if self._server else "2525"
+        done = subprocess.run(
+            ["sh", "-c", command.replace("2525", port)],
+            cwd=self.directory,
+            env=self._env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT,
+        )
+        said = done.stdout.replace(port, "2525")
+        assert done.returncode == 0, f"{command}\n{said}"
+        lines = [line for line in said.splitlines() if line.strip()]
+        for line in shown:
+            found = [at for at, each in enumerate(lines) if isAsShown(line, each)]
+            assert found, f"{command}\ndoes not print {line!r} but\n{said}"
+            del lines[: found[0] + 1]
+
+    def _start(self, command: str, shown: list[str]) -> None:
+        """Start the server on a port that is free; the one that ran before is stopped."""
+        self.close()
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        args = command.split()[1:]
+        args = [arg.replace("2525", str(port)) for arg in args]
+        if not any(str(port) in arg for arg in args):
+            args += ["--port", str(port)]
+        process = subprocess.Popen(
+            [*TWISTD, *args],
+            cwd=self.directory,
+            env=self._env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._server = Server(process, self.directory, "sqlite:smtpstore.db")
+        self._server.waitFor("Mail goes to ")
+        for line in shown:
+            first, *rest = line.split("…")
+            pattern = ".*".join(map(re.escape, [first, *(each.strip() for each in rest)]))
+            self._server.waitFor(pattern.replace("2525", str(port)))
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+            assert "Traceback" not in "\n".join(self._server.log)
+
+
+@pytest.fixture
+def following(tmp_path: Path) -> Iterator[Page]:
+    page = Page(tmp_path)
+    yield page
+    page.close()
+
+
+def isFollowed(page: str) -> bool:
+    return any(
+        block.language == "console" and block.options.get("class") != "elsewhere"
+        for block in blocksOf(page)
+    )
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if isFollowed(page)])
+def test_a_page_can_be_followed(page: str, following: Page) -> None:
+    assert following.follow(page)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(block.language == "python" for block in blocksOf(page))]
+)
+def test_the_python_of_a_page_compiles(page: str) -> None:
+    for block in blocksOf(page):
+        if block.language == "python":
+            compile(block.text, page, "exec")
+
+
+def test_a_wrong_line_on_a_page_would_be_noticed(following: Page) -> None:
+    following._run("echo one; echo two", ["one", "t…o"])
+    with pytest.raises(AssertionError, match="does not print"):
+        following._run("echo one", ["three"])
+    with pytest.raises(AssertionError):
+        following._run("exit 1", [])
+
+
+def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*SPHINX, "-d", tmp_path / "doctrees", DOCS, tmp_path / "html"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    options = (tmp_path / "html" / "options.html").read_text("utf-8")
+    assert [each.name for each in OPTIONS if each.group and f"--{each.name}" not in options] == []
+
+
+def test_the_readme_has_the_options_as_they_are() -> None:
+    readme = generated.README.read_text("utf-8")
+    assert generated.rewriteReadme(readme) == readme, "run: make docs"
+
+
+def test_every_reply_has_its_reason() -> None:
+    replies = [said for _, said in generated.allReplies()]
+    assert len(replies) > 50
+    assert [said for said in replies if not generated.reasonOf(said)] == []
+    unused = set(generated.REASONS.values()) - {generated.reasonOf(said) for said in replies}
+    assert unused == set()
+
+
+def test_every_column_of_the_tables_has_its_meaning(tmp_path: Path) -> None:
+    dialect = parseUrl(f"sqlite:{tmp_path / 'mail.db'}")
+    upgrade(dialect)
+    connection = dialect.connect()
+    txn = connection.cursor()
+    txn.execute(
+        "SELECT t.name, c.name FROM sqlite_master t JOIN pragma_table_xinfo(t.name) c"
+        " WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' AND t.name <> 'schema_version'"
+    )
+    real = set(txn.fetchall())
+    connection.close()
+    assert real == {
+        (name, column)
+        for file in (ROOT / "schema" / "sqlite").glob("*.sql")
+        for name, columns, _ in generated._statements(file.read_text("utf-8"))
+        for column, _, meaning in columns
+        if meaning
+    }
