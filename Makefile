@@ -1,6 +1,7 @@
 # make run      a virtual environment, everything in it, and the server in the foreground
 # make test     what the tests need, then all of them; make test ARGS=tests/smtp for a part
 # make check    ruff and mypy
+# make docs     the pages, in docs/_build/html, and the table of options in README.rst
 # The words behind `make run ARGS=…` and `make test ARGS=…` go to twistd and to pytest.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 WHAT := setup.cfg pyproject.toml Makefile
 
-.PHONY: run test check clean
+.PHONY: run test check docs clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/twistd -n --pidfile= smtpstore $(ARGS)
@@ -26,8 +27,13 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/generated.py
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
