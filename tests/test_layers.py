@@ -29,6 +29,9 @@ RULES: dict[str, set[str] | None] = {
     "observers": {"smtp", "interfaces", "extract"},
     "extensions": {"smtp", "interfaces"},
     "policies": {"smtp", "interfaces"},
+    "formats": {STANDARD, "smtp"},
+    "adapters": {"smtp", "interfaces"},
+    "pytestfixture": {"testing"},
     "testing": {"smtp", "interfaces", "extract", "server", "store", "extensions", "policies"},
     # The rooms that know everybody: the way in.
     "cli": None,

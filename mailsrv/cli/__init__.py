@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+
 import click
 
-from mailsrv.cli import alias, events, group, init, message, queue, user
+from mailsrv.cli import (
+    alias,
+    completion,
+    events,
+    exporting,
+    group,
+    importing,
+    init,
+    message,
+    queue,
+    user,
+)
 from mailsrv.cli.database import DEFAULT_URL
+from mailsrv.cli.examples import teach
 
 __all__ = ["main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def _version(context: click.Context, _: click.Parameter, isAsked: bool) -> None:
+    if not isAsked:
+        return
+    try:
+        version = metadata.version("smtpstore")
+    except metadata.PackageNotFoundError:
+        version = "of a checkout that is not installed"
+    click.echo(f"smtpstore {version}")
+    context.exit()
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit status: 0 done; 1 it cannot be done, and one line says why; 2 an option or a"
+    " command that is not known; 75 the database is busy, full or down: try again later.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version.",
+)
 @click.option(
     "--db",
     "url",
@@ -29,6 +66,7 @@ def main(url: str) -> None:
       smtpstore alias add @example.com bob@example.com
       smtpstore message list --to bob@example.com
       smtpstore message raw 01J8ZC0000000000000000000A > mail.eml
+      smtpstore export bob.mbox --to bob@example.com
 
     Start the server itself with: twistd -n smtpstore
     """
@@ -40,7 +78,11 @@ for _command in (
     alias.alias,
     group.group,
     message.message,
+    exporting.export,
+    importing.importMailbox,
     queue.queue,
     events.events,
+    completion.completion,
 ):
     main.add_command(_command)
+teach(main)

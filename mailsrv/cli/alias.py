@@ -29,6 +29,8 @@ def alias() -> None:
     Examples:
       smtpstore alias add sales@example.com bob@example.com
       smtpstore alias add @example.com bob@example.com
+      smtpstore alias list
+      smtpstore alias remove @example.com
     """
 
 

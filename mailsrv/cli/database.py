@@ -13,7 +13,7 @@ import click
 from mailsrv.cli.output import safe
 from mailsrv.smtp.errors import Unavailable
 from mailsrv.store import migrate
-from mailsrv.store.dialect import Connection, Dialect, SqliteDialect, parseUrl
+from mailsrv.store.dialect import Connection, Dialect, Fault, SqliteDialect, parseUrl
 from mailsrv.store.queries import Txn
 
 DEFAULT_URL = "sqlite:smtpstore.db"
@@ -21,8 +21,15 @@ DEFAULT_URL = "sqlite:smtpstore.db"
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
+TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h: the same again may well work
+
+
 class Complaint(click.ClickException):
-    """What is wrong and how to mend it, in one line; exit status 1."""
+    """What is wrong and how to mend it, in one line; exit status 1, or another that is given."""
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = status  # type: ignore[misc]  # a class variable to click
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo("smtpstore: " + safe(" ".join(self.message.split())), err=True)
@@ -36,6 +43,11 @@ class Database:
             self.dialect: Dialect = parseUrl(url)
         except ValueError as error:
             raise Complaint(str(error)) from None
+
+    def prepare(self) -> None:
+        """Create or upgrade it where the server does so by itself: a SQLite file."""
+        if self.dialect.upgradesItself:
+            self.upgrade()
 
     def upgrade(self) -> list[str]:
         """Create it, or bring its tables up to date; the names of the steps that were run."""
@@ -57,7 +69,8 @@ class Database:
         if isinstance(self.dialect, SqliteDialect) and not self.dialect.path.exists():
             path = self.dialect.path
             raise Complaint(
-                f"there is no database {path}; make it with: smtpstore init --db sqlite:{path}"
+                f"there is no database {path}; say where it is with --db or SMTPSTORE_DB,"
+                f" or make it with: smtpstore init --db sqlite:{path}"
             )
         migrate.check(self.dialect)
         return self.dialect.connect()
@@ -69,9 +82,18 @@ class Database:
         try:
             yield
         except (Unavailable, migrate.SchemaError) as error:
-            raise Complaint(str(error)) from None
+            raise Complaint(str(error), self._status(error.__cause__)) from None
         except driverError as error:
-            raise Complaint(f"{self.dialect.describe()}: {error}") from None
+            where = self.dialect.describe()
+            raise Complaint(f"{where}: {error}", self._status(error)) from None
+
+    def _status(self, error: BaseException | None) -> int:
+        """75 where the database is busy, full, or a server that cannot be asked just now."""
+        fault = None if error is None else self.dialect.classify(error)
+        isServer = not isinstance(self.dialect, SqliteDialect)
+        if fault in (Fault.TRANSIENT, Fault.FULL) or (isServer and fault is Fault.UNAVAILABLE):
+            return TEMPORARY
+        return 1
 
 
 def withDatabase(command: _F) -> _F:

@@ -35,6 +35,9 @@ def group() -> None:
       smtpstore group add staff@example.com bob@example.com ann@example.com
       smtpstore group join staff@example.com joe@elsewhere.org
       smtpstore group show staff@example.com
+      smtpstore group list --json
+      smtpstore group leave staff@example.com ann@example.com
+      smtpstore group remove staff@example.com
     """
 
 

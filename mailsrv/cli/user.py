@@ -64,6 +64,7 @@ def user() -> None:
       smtpstore user set bob@example.com --forward-to bob@elsewhere.org --keep
       smtpstore user set bob@example.com --forward-to ''
       smtpstore user list --json
+      smtpstore user remove bob@example.com
     """
 
 

@@ -37,26 +37,27 @@ class Shell:
     def rows(self, *arguments: str, input: bytes | None = None) -> list[dict]:
         return json.loads(self.ok(*arguments, "--json", input=input))
 
-    def complaint(self, *arguments: str, input: bytes | None = None) -> str:
+    def complaint(self, *arguments: str, input: bytes | None = None, status: int = 1) -> str:
         """The one line on standard error of a command that fails."""
         result = self.run(*arguments, input=input)
-        assert result.exit_code == 1
+        assert result.exit_code == status
         assert isinstance(result.exception, SystemExit)
         assert result.stdout == ""
         [line] = result.stderr.splitlines()
         assert line.startswith("smtpstore: ")
         return line
 
-    def process(self, *arguments: str, **options) -> subprocess.Popen[bytes]:
+    def process(self, *arguments: str, prelude: str = "", **options) -> subprocess.Popen[bytes]:
         root = str(Path(__file__).parents[2])
         options["env"] = {
             **os.environ, **self.environment, "PYTHONPATH": root, **options.get("env", {})
         }  # fmt: skip
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        return subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], **options)
+        return subprocess.Popen([sys.executable, "-c", prelude + PROGRAM, *arguments], **options)
 
     def sql(self, statement: str, *parameters: object) -> list:
         connection = sqlite3.connect(self.path)
+        connection.execute("PRAGMA foreign_keys = ON")
         try:
             with connection:
                 return connection.execute(statement, parameters).fetchall()

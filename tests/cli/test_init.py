@@ -73,6 +73,6 @@ def test_aDatabaseHeldByAnotherIsSaidSo(shell, monkeypatch):
     connection = sqlite3.connect(shell.path, isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        assert "locked" in shell.complaint("user", "add", "bob@example.com")
+        assert "locked" in shell.complaint("user", "add", "bob@example.com", status=75)
     finally:
         connection.close()

@@ -3,39 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mailsrv.smtp.message import BytesContent, Message, Recipient, Summary
-from mailsrv.store.dialect import SqliteDialect
-from mailsrv.store.queries.messages import insertMessagesTxn
-from mailsrv.store.queries.recipients import insertRecipientsTxn
-
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
-OCTETS = b"Subject: Hello\r\n\r\n\xff\x00 lone \n and \r\r\n"
-TRACE = b"Return-Path: <ann@else.org>\r\nReceived: from x\r\n"
-
-
-def put(shell, number=1, **fields):
-    """Store a message as the server does."""
-    values = {
-        "id": f"01J{number:023d}",
-        "receivedAt": NOON + timedelta(days=number),
-        "sender": "Ann@else.org",
-        "recipients": (Recipient("bob@example.com"),),
-        "content": BytesContent(OCTETS),
-        "summary": Summary("Hello", NOON, "Dear Bob,\nyours", "<1@else.org>"),
-        "trace": TRACE,
-        **fields,
-    }
-    message = Message(**values)
-    connection = SqliteDialect(shell.path).connect()
-    insertMessagesTxn(connection.cursor(), [message])
-    insertRecipientsTxn(connection.cursor(), [message])
-    connection.commit()
-    connection.close()
-    return message.id
+from cli.stored import OCTETS, TRACE, put
+from mailsrv.smtp.message import BytesContent, Recipient, Summary
 
 
 def ids(shell, *filters: str) -> list[str]:

@@ -1,0 +1,1 @@
+"""Mailboxes as files: mbox (mboxrd), Maildir, .eml. Pure: no database, no terminal."""
