@@ -69,17 +69,17 @@ def runAs(rights: tuple[int, int] | None, function: Callable[[], None]) -> None:
         runAsEffectiveUser(*rights, function)
 
 
-def openDatabase(dialect: Dialect) -> tuple[bool, list[str]]:
+def openDatabase(dialect: Dialect, limit: float = _DATABASE_LIMIT) -> tuple[bool, list[str]]:
     """Bring the tables up to date, or check them where only `smtpstore init` may change them.
 
     Returns whether they are, and what to warn of: a database that is down need not be there yet,
-    where it is not for us to make. Raises StartError.
+    where it is not for us to make. `limit`: seconds that it has to answer. Raises StartError.
     """
     try:
         if dialect.upgradesItself:
             upgrade(dialect)
             return True, []
-        return True, check(dialect, _DATABASE_LIMIT)
+        return True, check(dialect, min(limit, _DATABASE_LIMIT))
     except (SchemaError, Unavailable) as error:
         if isinstance(error, Unavailable) and not dialect.upgradesItself:
             return False, [f"{error}; mail is answered 421 until it is"]

@@ -162,6 +162,17 @@ class Database:
         """What one statement of root's gives in this database."""
         return self.server.query(sql, *parameters, database=self.name)
 
+    def connect(self) -> Any:
+        """A connection of the user's."""
+        return self.server.connect(user=self.name, password=PASSWORD.encode(), database=self.name)
+
+    def setPassword(self, password: str = PASSWORD) -> None:
+        self.server.query(f"ALTER USER `{self.name}`@'%%' IDENTIFIED BY %s", password)
+
+    def disconnectAll(self) -> None:
+        """End all connections of the user's."""
+        self.server.query(f"KILL CONNECTION USER `{self.name}`@'%'")
+
     def drop(self) -> None:
         self.server.query(f"DROP DATABASE IF EXISTS `{self.name}`")
         self.server.query(f"DROP USER IF EXISTS `{self.name}`@'%'")

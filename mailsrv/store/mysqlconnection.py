@@ -153,9 +153,9 @@ class MysqlConnection(pymysql.Connection):
         super().rollback()
 
     def _limit(self) -> None:
-        """Have reads and writes time out at the deadline; only in steps, as each costs a call."""
+        """Have reads and writes time out right before the deadline; in steps, as each costs."""
         left = self.deadline - time.monotonic()
-        timeout = None if left == math.inf else max(math.ceil(left * 4) / 4, _LEAST)
+        timeout = None if left == math.inf else max(math.floor(left / _LEAST) * _LEAST, _LEAST)
         self._read_timeout = self._write_timeout = timeout
 
     def isReadable(self) -> bool:

@@ -16,6 +16,8 @@ from twisted.python.failure import Failure
 from mailsrv.smtp.errors import Unavailable
 from mailsrv.store.dialect import Connection, Dialect
 
+_LEAST = 0.1  # seconds that are worth another attempt
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -165,7 +167,8 @@ class ConnectionPool(adbapi.ConnectionPool):
         except OutcomeUnknown:
             raise
         except Exception as error:
-            if isFresh or not self.dialect.isLost(error):
+            isTimeLeft = deadline - self._reactor.seconds() > _LEAST
+            if isFresh or not isTimeLeft or not self.dialect.isLost(error):
                 raise
         return self._attempt(work, deadline)
 
