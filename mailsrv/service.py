@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir, suppress
 from functools import partial
 from typing import Any
@@ -39,6 +39,7 @@ from mailsrv.process import (
     useMonotonicClock,
 )
 from mailsrv.rules import certificateOf, extensionsOf, policiesOf
+from mailsrv.sending import Sending
 from mailsrv.server.factory import SmtpServerFactory
 from mailsrv.server.proxied import ProxiedFactory
 from mailsrv.server.site import Extractor, Listener
@@ -51,12 +52,14 @@ from mailsrv.store.directory import SinkDirectory, SqlDirectory
 from mailsrv.store.migrate import SchemaError, checkTables
 from mailsrv.store.pool import ConnectionPool
 from mailsrv.store.sqlstore import SqlStore
+from mailsrv.workers import Workers, adopt, endWithParent, inheritedSockets, shareOf
 
 __all__ = ["MailService", "Options", "makeService"]
 
 STOP_SESSIONS = 8.0  # seconds that sessions have for their pending answers
 STOP_STORE = 7.0  # then the store to say what became of the rest
 STOP_POOLS = 2.0  # then the connections to close
+STOP_WORKERS = 17.5  # for a worker's own three, before it is killed
 STOP_AT_ALL = 19.5  # then the process ends, whatever hangs
 
 LOOK_UP_THREADS = 2
@@ -82,7 +85,7 @@ def makeService(options: Options) -> IService:
         # Only later does twistd change there itself.
         with chdir(twistd.get("rundir") or "."):
             useMonotonicClock(reactor)
-            service = MailService(options.settings, reactor, isAlone=True)
+            service = _serviceFor(options, reactor)
             rights = rightsOf(twistd.get("uid"), twistd.get("gid"))
             runAs(rights, service.prepare)
             service.bind(rights)
@@ -91,17 +94,40 @@ def makeService(options: Options) -> IService:
     return service
 
 
+def _serviceFor(options: Options, reactor: Any) -> MailService:
+    """The whole server, or where there are several processes the parent, or one of its workers."""
+    settings, inherited = options.settings, inheritedSockets(os.environ)
+    if inherited is not None:
+        endWithParent(reactor)
+        return MailService(shareOf(settings), reactor, isAlone=True, inherited=inherited)
+    workers = None
+    if settings.workers > 1:
+        isDaemon = not (options.parent or {}).get("nodaemon", True)
+        workers = Workers(reactor, settings.workers, options.given, os.environ, not isDaemon)
+    return MailService(settings, reactor, isAlone=True, workers=workers)
+
+
 class MailService(Service):
     """One SMTP server on one database: its ports, its pools, their order of start and stop.
 
     `prepare` and `bind` come before the start, and raise StartError. `isAlone`: the process is
-    nobody else's, so that what hangs when it stops may be ended by force.
+    nobody else's, so that what hangs when it stops may be ended by force. `workers`: the processes
+    that accept in place of this one. `inherited`: this is such a process, and these its sockets.
     """
 
     name = "smtpstore"
 
-    def __init__(self, settings: Settings, reactor: Any, isAlone: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        reactor: Any,
+        isAlone: bool = False,
+        inherited: Sequence[int] | None = None,
+        workers: Workers | None = None,
+    ) -> None:
         self.settings = settings
+        self._inherited = inherited
+        self._workers = workers
         self._reactor = reactor
         self._isAlone = isAlone
         self._warnings: list[str] = []
@@ -114,9 +140,15 @@ class MailService(Service):
         self._lookUps = pool(LOOK_UP_THREADS, "look-up")
         self._extracts = ThreadPool(0, EXTRACT_THREADS, "extract")
         self._verifier = PasswordVerifier(reactor)
-        self._store = SqlStore(self._commits, reactor, settings.dbTimeout)
+        self._store = SqlStore(
+            self._commits,
+            reactor,
+            settings.dbTimeout,
+            destinations=[webhook.url for webhook in settings.webhooks],
+        )
         self._tls = certificateOf(settings)
         directory = self._directory()
+        self._sending = Sending(settings, self._dialect, reactor, directory, self._store)
         self.factory = SmtpServerFactory(
             self._store,
             directory,
@@ -125,7 +157,7 @@ class MailService(Service):
             limits=settings.limits,
             extensions=extensionsOf(settings, self._passwords(), reactor),
             policies=policiesOf(settings, directory.owns),
-            observers=[LogObserver()],
+            observers=[LogObserver(), *self._sending.observers],
             budget=SpoolBudget(settings.spoolMemory, settings.spoolDisk),
             spoolDirectory=settings.spool,
             extract=extractorIn(self._extracts, reactor),
@@ -150,7 +182,7 @@ class MailService(Service):
 
     def prepare(self) -> None:
         """Make or upgrade the tables, and try the place for large messages."""
-        self._isChecked, warnings = openDatabase(self._dialect)
+        self._isChecked, warnings = openDatabase(self._dialect, self.settings.dbTimeout)
         self._warnings += warnings
         if self.settings.spool is not None:
             tryDirectory(self.settings.spool)
@@ -162,9 +194,15 @@ class MailService(Service):
         # A connection may have a spool's file beside its socket.
         warning = raiseFileLimit(2 * self.settings.maxConnections + 100)
         self._warnings += [warning] if warning else []
-        for port in self.settings.ports:
+        for number, port in enumerate(self.settings.ports):
             factory = self._factoryFor(port.listener)
-            self.ports.append(listen(self._reactor, port.endpoint, factory, owner))
+            if self._inherited is not None:
+                self.ports.append(adopt(self._reactor, self._inherited[number], factory))
+                continue
+            listening = listen(self._reactor, port.endpoint, factory, owner)
+            if self._workers is not None:
+                listening.stopReading()  # type: ignore[attr-defined]
+            self.ports.append(listening)
 
     def _factoryFor(self, listener: Listener) -> IProtocolFactory:
         """What serves a port: the PROXY header comes before TLS, and TLS before SMTP."""
@@ -186,6 +224,15 @@ class MailService(Service):
         if not self._isChecked:
             self._checking = Deferred.fromCoroutine(self._checkLater())
         self._verifier.start()
+        if self._workers is not None:
+            self._workers.start(self.ports)
+        else:
+            self._sending.start()
+        if self._inherited is None:
+            self._announce()
+
+    def _announce(self) -> None:
+        """Say where SMTP listens and where mail goes."""
         for port, listening in zip(self.settings.ports, self.ports, strict=True):
             _log.info(
                 "{name} listens on {address}",
@@ -194,6 +241,7 @@ class MailService(Service):
             )
         if self.settings.tlsAuto:
             _log.warn("The certificate is made by --tls auto: for trying out, nobody trusts it")
+        self._sending.announce()
         _log.info("Mail goes to {database}", database=self._dialect.describe())
         if self.settings.domains:
             _log.info(
@@ -253,11 +301,15 @@ class MailService(Service):
 
     async def _stop(self) -> None:
         await gatherResults([maybeDeferred(port.stopListening) for port in self.ports])
-        gone = self.factory.shutdown()
-        await self._atMost(STOP_SESSIONS, gone)
+        if self._workers is not None:
+            await self._atMost(STOP_WORKERS, self._workers.stop(STOP_WORKERS))
+        gone = self._atMost(STOP_SESSIONS, self.factory.shutdown())
+        await self._atMost(STOP_SESSIONS, self._sending.stop(STOP_SESSIONS - 1.0))
+        await gone
         # What is still not committed is withdrawn now, and its sessions get 421.
         await self._atMost(STOP_STORE, self._store.close(STOP_STORE - STOP_POOLS))
-        await self._atMost(STOP_POOLS, self._lookUps.close(STOP_POOLS))
+        closed = [self._lookUps.close(STOP_POOLS), self._sending.close(STOP_POOLS)]
+        await self._atMost(STOP_POOLS, gatherResults(closed))
         if self._extracts.started:
             self._extracts.stop()
         self._verifier.stop()

@@ -12,6 +12,8 @@ from mailsrv import kinds
 from mailsrv.interfaces import Limits
 from mailsrv.kinds import Named, Network
 from mailsrv.ports import Port, portsOf
+from mailsrv.relay.webhook import Webhook, readSecrets
+from mailsrv.remote import Remote
 from mailsrv.table import OPTIONS, Option
 
 
@@ -34,10 +36,14 @@ class Settings:
     allowExpn: bool
     dbTimeout: float
     relayClients: tuple[Network, ...]
+    smartHost: Remote | None
+    webhooks: tuple[Webhook, ...]
+    webhookSecrets: tuple[bytes, ...] = field(repr=False)
     spool: str | None
     spoolMemory: int
     spoolDisk: int
     requireDurable: bool
+    workers: int
     ownSenders: bool
     extensions: tuple[Named, ...]
     policies: tuple[Named, ...]
@@ -81,7 +87,15 @@ def readSettings(given: Given, environ: Mapping[str, str]) -> tuple[Settings, di
             values[option.name] = option.default
     if values["hostname"] is None:
         values["hostname"] = kinds.defaultHostname()
-    return _settings(values), values
+    return _settings(values, _secrets(values, environ)), values
+
+
+def _secrets(values: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[bytes, ...]:
+    """What webhooks are signed with."""
+    try:
+        return readSecrets(environ) if values["webhook"] else ()
+    except ValueError as error:
+        raise OptionError(str(error)) from None
 
 
 def _parse(option: Option, texts: Sequence[str], place: str) -> Any:
@@ -135,7 +149,7 @@ def _wanted(option: Option) -> str:
     return "a value or a list of them" if option.isRepeatable else "one value"
 
 
-def _settings(values: Mapping[str, Any]) -> Settings:
+def _settings(values: Mapping[str, Any], secrets: tuple[bytes, ...]) -> Settings:
     settings = Settings(
         ports=portsOf(values),
         db=values["db"],
@@ -154,10 +168,14 @@ def _settings(values: Mapping[str, Any]) -> Settings:
         allowExpn=not values["no-expn"],
         dbTimeout=values["db-timeout"],
         relayClients=values["relay-client"],
+        smartHost=values["smart-host"],
+        webhooks=values["webhook"],
+        webhookSecrets=secrets,
         spool=values["spool"],
         spoolMemory=values["spool-memory"],
         spoolDisk=values["spool-disk"],
         requireDurable=values["require-durable"],
+        workers=values["workers"],
         ownSenders=values["login-senders"] == "own",
         extensions=values["extension"],
         policies=values["policy"],
@@ -183,6 +201,8 @@ def _contradictions(settings: Settings) -> Iterator[tuple[bool, str]]:
     yield not isPair, "--tls-cert and --tls-key go together: give both"
     yield "smtps" in kinds and not settings.hasTls, f"--smtps needs a certificate: {give}"
     yield settings.requireTls and not settings.hasTls, f"--require-tls needs a certificate: {give}"
+    urls = [webhook.url for webhook in settings.webhooks]
+    yield len(set(urls)) < len(urls), "--webhook: the same URL twice"
     mayLogIn = settings.hasTls or settings.authInsecure
     yield (
         "submission" in kinds and not mayLogIn,

@@ -51,6 +51,11 @@ _SMTPS_HELP = "as --port, but TLS from the first octet"
 _LMTP_HELP = "LMTP for a mail server in front; also unix:PATH"
 _DB_HELP = "the database, sqlite:PATH; SMTPSTORE_DB says it too, and shows no password in ps"
 _DOMAIN_HELP = "a local domain; none: every recipient is accepted and stored"
+_SMART_HOST_HELP = (
+    "where mail for elsewhere goes instead of its MX, smtp://user:password@host:587; "
+    "SMTPSTORE_SMART_HOST says it too, and shows no password in ps"
+)
+_WEBHOOK_HELP = "your application, told of each message by a POST of JSON"
 _SENDERS_HELP = "own: who logged in sends only as the login's address and its aliases"
 _POLICY_HELP = "a policy of somebody else's by its name, NAME or NAME:key=value:…"
 _EXTENSION_HELP = "an ESMTP extension of somebody else's, likewise"
@@ -60,6 +65,7 @@ _BARE_HELP = "a bare CR or LF in a message: reject it, or accept and store it as
 _SPOOL_HELP = "where large messages wait for their COMMIT; default: the system's place"
 _NAME_HELP = "our own name in replies and Received; default: the machine's"
 _DURABLE_HELP = "refuse to start where the database is not set to keep what it commits"
+_WORKERS_HELP = "processes that share the ports; for machines with more than two cores"
 _CONFIG_HELP = (
     "a TOML file with these names; the command line wins over the environment "
     "(SMTPSTORE_MAX_SIZE=…, lists with commas), it over the file"
@@ -108,6 +114,8 @@ OPTIONS = (
     ),
     Option("domain", kinds.domain, (), "D", _WHO, _DOMAIN_HELP),
     Option("relay-client", kinds.network, (), "CIDR", _WHO, "a network or address that may relay"),
+    Option("smart-host", kinds.smartHost, None, "URL", _WHO, _SMART_HOST_HELP),
+    Option("webhook", kinds.webhook, (), "URL", _WHO, _WEBHOOK_HELP),
     Option("no-vrfy", kinds.flag, False, "", _WHO, "answer VRFY with 252"),
     Option("no-expn", kinds.flag, False, "", _WHO, "answer EXPN with 252"),
     Option("login-senders", kinds.choice("any", "own"), "any", "WORD", _WHO, _SENDERS_HELP),
@@ -141,10 +149,8 @@ OPTIONS = (
         "of one address; 0: no limit",
     ),
     Option("timeout", kinds.seconds, 600.0, "SECONDS", _LIMITS, "how long a client may be idle"),
+    Option("workers", kinds.number(1), 1, "N", _FILES, _WORKERS_HELP),
     Option("config", kinds.words, None, "F", _FILES, _CONFIG_HELP),
     # Not built yet: accepted where they turn it off.
-    Option("workers", kinds.notBuilt("1"), "1", "N", "", ""),
     Option("http", kinds.notBuilt("", "8025"), "8025", "P", "", ""),
-    Option("smart-host", kinds.notBuilt(), None, "URL", "", ""),
-    Option("webhook", kinds.notBuilt(), (), "URL", "", ""),
 )

@@ -1,0 +1,208 @@
+"""Several processes behind the same ports (--workers).
+
+The parent binds the ports and does all there should be one of; its children inherit the listening
+sockets, accept, and share nothing but the database. A child that dies is started again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet import stdio
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocolFactory
+from twisted.internet.protocol import ProcessProtocol, Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mailsrv.settings import Settings
+
+INHERITED = "SMTPSTORE_INHERITED_SOCKETS"  # in the environment of a child: descriptors, with commas
+FIRST_SOCKET = 3
+FIRST_PAUSE = 1.0  # seconds before a child that has died is started again, doubled each time
+LAST_PAUSE = 30.0
+STEADY = 60.0  # a child that has lived so long begins anew with the first pause
+
+# What may hold a password goes by the environment: the command line is for all to see.
+_SECRET = frozenset({"db", "smart-host"})
+
+_log = Logger(namespace="smtpstore")
+
+
+def inheritedSockets(environ: Mapping[str, str]) -> list[int] | None:
+    """The descriptors of the listening sockets that a parent has left us; None: we are no child."""
+    text = environ.get(INHERITED)
+    return None if text is None else [int(number) for number in text.split(",")]
+
+
+def adopt(reactor: Any, descriptor: int, factory: IProtocolFactory) -> IListeningPort:
+    """Accept on an inherited socket."""
+    with socket.socket(fileno=os.dup(descriptor)) as inherited:
+        family = inherited.family
+    port: IListeningPort = reactor.adoptStreamPort(descriptor, family, factory)
+    os.close(descriptor)  # the port has one of its own
+    return port
+
+
+def shareOf(settings: Settings) -> Settings:
+    """A child's part of the limits that hold for the whole server, rounded up."""
+    count = settings.workers
+    return replace(
+        settings,
+        maxConnections=-(-settings.maxConnections // count),
+        maxConnectionsPerClient=-(-settings.maxConnectionsPerClient // count),
+        spoolMemory=-(-settings.spoolMemory // count),
+        spoolDisk=-(-settings.spoolDisk // count),
+    )
+
+
+def endWithParent(reactor: Any) -> None:
+    """Stop when the parent goes without a word: its end of our standard input is closed then."""
+
+    class Parent(Protocol):
+        def connectionLost(self, reason: Failure | None = None) -> None:
+            reactor.callLater(0, os.kill, os.getpid(), signal.SIGTERM)
+
+    stdio.StandardIO(Parent(), reactor=reactor)
+
+
+class Workers:
+    """The children of a server: started, started again, and stopped with it.
+
+    `given`: what was said on the command line, by option. `ports`: bound by the parent, in the
+    order of the settings; it does not accept on them. `logsToStdout`: or else, as a daemon has no
+    standard output, what the children log becomes part of our own log.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        count: int,
+        given: Mapping[str, Sequence[str]],
+        environ: Mapping[str, str],
+        logsToStdout: bool = True,
+    ) -> None:
+        self._reactor = reactor
+        self._count = count
+        self._out = (1, 2) if logsToStdout else ("r", "r")
+        self._arguments = [
+            f"--{name}={text}" if text != "true" else f"--{name}"
+            for name, texts in given.items()
+            if name not in _SECRET
+            for text in texts
+        ]
+        self._environ = dict(environ)
+        for name in _SECRET & given.keys():
+            self._environ["SMTPSTORE_" + name.upper().replace("-", "_")] = given[name][-1]
+        self._sockets: list[int] = []
+        self._children: dict[int, _Child] = {}
+        self._timers: dict[int, IDelayedCall] = {}
+        self._isStopping = False
+
+    def start(self, ports: Sequence[IListeningPort]) -> None:
+        """Start them all."""
+        self._sockets = [port.fileno() for port in ports]  # type: ignore[attr-defined]
+        numbers = range(FIRST_SOCKET, FIRST_SOCKET + len(ports))
+        self._environ[INHERITED] = ",".join(map(str, numbers))
+        for number in range(1, self._count + 1):
+            self._spawn(number, FIRST_PAUSE)
+
+    def _spawn(self, number: int, pause: float) -> None:
+        self._timers.pop(number, None)
+        child = _Child(self, number, self._reactor.seconds(), pause)
+        self._children[number] = child
+        descriptors: dict[int, int | str] = {0: "w", 1: self._out[0], 2: self._out[1]}
+        descriptors |= dict(enumerate(self._sockets, FIRST_SOCKET))
+        self._reactor.spawnProcess(
+            child,
+            sys.executable,
+            [sys.executable, "-m", "mailsrv.workers", *self._arguments],
+            env=self._environ,
+            childFDs=descriptors,
+        )
+        _log.info("worker {number} of {count} started", number=number, count=self._count)
+
+    def ended(self, child: _Child, reason: str) -> None:
+        """A child has ended; unless all are to, it is started again."""
+        self._children.pop(child.number, None)
+        if self._isStopping:
+            return
+        now = self._reactor.seconds()
+        pause = FIRST_PAUSE if now - child.since > STEADY else child.pause
+        _log.error(
+            "worker {number} has ended: {reason}; it is started again in {pause:g} s",
+            number=child.number,
+            reason=reason,
+            pause=pause,
+        )
+        self._timers[child.number] = self._reactor.callLater(
+            pause, self._spawn, child.number, min(2 * pause, LAST_PAUSE)
+        )
+
+    def stop(self, limit: float) -> Deferred[None]:
+        """Have all end in their own good time; fires when they have, and kills those that are
+        still there after `limit` seconds."""
+        self._isStopping = True
+        for timer in self._timers.values():
+            timer.cancel()
+        children = list(self._children.values())
+        for child in children:
+            child.signal("TERM")
+        gone = DeferredList([child.gone for child in children])
+        killer = self._reactor.callLater(limit, _kill, children)
+
+        def allGone(_: object) -> None:
+            if killer.active():
+                killer.cancel()
+
+        return gone.addCallback(allGone)
+
+
+class _Child(ProcessProtocol):
+    """One process."""
+
+    def __init__(self, workers: Workers, number: int, since: float, pause: float) -> None:
+        self.number = number
+        self.since = since
+        self.pause = pause
+        self.gone: Deferred[None] = Deferred()
+        self._workers = workers
+
+    def outReceived(self, data: bytes) -> None:
+        for line in data.decode(errors="replace").splitlines():
+            _log.info("worker {number}: {line}", number=self.number, line=line)
+
+    errReceived = outReceived
+
+    def signal(self, name: str) -> None:
+        if self.transport is not None and self.transport.pid:
+            self.transport.signalProcess(name)
+
+    def processEnded(self, reason: Failure) -> None:
+        self._workers.ended(self, reason.getErrorMessage())
+        self.gone.callback(None)
+
+
+def _kill(children: Sequence[_Child]) -> None:
+    for child in children:
+        if not child.gone.called:
+            _log.critical("worker {number} does not end and is killed", number=child.number)
+            child.signal("KILL")
+
+
+def main() -> None:
+    """A child: the same server on the sockets it has inherited, its log on standard output."""
+    from twisted.scripts.twistd import run
+
+    sys.argv[1:1] = ["--nodaemon", "--pidfile=", "--logfile=-", "smtpstore"]
+    run()
+
+
+if __name__ == "__main__":
+    main()
