@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 
+from mailsrv.relay.webhook import parseWebhook
+from mailsrv.remote import parseSmartHost
 from mailsrv.smtp.address import domainKey, isDomain
 from mailsrv.store.dialect import parseUrl
 
@@ -118,6 +120,10 @@ def named(text: str) -> Named:
     if not name or not all(options) or not all("=" in pair for pair in pairs):
         raise ValueError(f"{text!r} is not NAME or NAME:key=value")
     return Named(name, options)
+
+
+smartHost = parseSmartHost
+webhook = parseWebhook
 
 
 def notBuilt(*off: str) -> Callable[[str], str]:

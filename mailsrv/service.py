@@ -315,7 +315,7 @@ class MailService(Service):
         self._verifier.stop()
         _log.info("Stopped")
 
-    def _atMost(self, seconds: float, done: Deferred[None]) -> Deferred[None]:
+    def _atMost(self, seconds: float, done: Deferred[Any]) -> Deferred[None]:
         """Fires when `done` does, and at the latest in so many seconds; never fails."""
         over: Deferred[None] = Deferred()
         timer = self._reactor.callLater(seconds, over.callback, None)

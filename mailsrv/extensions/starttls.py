@@ -59,6 +59,7 @@ class TlsPolicy(Enum):
     """What a client asks of TLS."""
 
     OPPORTUNISTIC = "used where it is offered, nothing verified (RFC 7435)"
+    OFFERED = "used where it is offered, and then the certificate must be the host's"
     VERIFIED = "required, and the certificate must be the host's"
 
 
@@ -68,7 +69,8 @@ class StartTlsClient(ClientExtension):
     VERIFIED: where STARTTLS is not offered, or refused, or the certificate is not for the
     transport's `hostname`, nothing is sent. OPPORTUNISTIC: not offered or refused, the mail goes
     in clear; a handshake that fails ends the connection, and whether to try again without this
-    extension is the caller's question. `trustRoot`: whose signatures count, by default those the
+    extension is the caller's question. OFFERED: as VERIFIED where it is offered, and in clear
+    where it is not. `trustRoot`: whose signatures count, by default those the
     machine trusts.
     """
 
@@ -76,6 +78,7 @@ class StartTlsClient(ClientExtension):
 
     def __init__(self, policy: TlsPolicy, trustRoot: Any = None) -> None:
         self._isRequired = policy is TlsPolicy.VERIFIED
+        self._isVerified = policy is not TlsPolicy.OPPORTUNISTIC
         self._trustRoot = trustRoot
 
     def afterEhlo(self, writer: IEsmtpCommandWriter, params: str | None) -> MaybeDeferredAnswer:
@@ -90,12 +93,12 @@ class StartTlsClient(ClientExtension):
         try:
             await writer.executeCommand(Command("STARTTLS"), (220,))
         except UnexpectedReply:
-            return local.TLS_REFUSED if self._isRequired else None
-        await writer.getBuffer().startTLS(creator, self._isRequired)
+            return local.TLS_REFUSED if self._isVerified else None
+        await writer.getBuffer().startTLS(creator, self._isVerified)
         return None
 
     def _creator(self, hostname: str) -> IOpenSSLClientConnectionCreator:
-        if not self._isRequired:
+        if not self._isVerified:
             return _unverified(hostname)
         from twisted.internet.ssl import optionsForClientTLS
 
