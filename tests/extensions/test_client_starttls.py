@@ -254,3 +254,29 @@ def test_a_handshake_that_does_not_end(ending):
     }.get(ending, local.ABORTED)
     assert it.wire.ending
     assert it.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize(
+    ("script", "fault"),
+    [
+        ({"STARTTLS": b"454 4.7.0 not now\r\n"}, local.TLS_REFUSED),
+        ({"STARTTLS": lambda peer: peer.startTLS(host="other.example")}, local.TLS_FAILED),
+    ],
+    ids=["refused", "wrong name"],
+)
+@pytest_twisted.ensureDeferred
+async def test_tls_that_is_offered_must_hold_where_it_is_to_be_verified(script, fault):
+    answer, clear, secure = await conversation(script, TlsPolicy.OFFERED, withLogin=False)
+    assert answer == fault
+    assert b"MAIL" not in clear + secure
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls_that_is_not_offered_is_not_missed_where_it_need_not_be():
+    script = {"EHLO": b"250 mx.example\r\n"}
+    answer, clear, _ = await conversation(script, TlsPolicy.OFFERED, withLogin=False)
+    assert answer == reply(250, "2.0.0", "queued")
+    assert b"MAIL" in clear
+    answer, clear, _ = await conversation(script, TlsPolicy.OFFERED)
+    assert answer == local.TLS_FOR_CREDENTIALS
+    assert b"AUTH" not in clear
