@@ -3,7 +3,7 @@
 In a page every block of `console` is typed into a shell, in order, in an empty directory: a line
 behind `$` is a command, the lines below it are what it prints, where `…` stands for anything.
 `twistd -n smtpstore` goes on running; only its port is another one. A block with a caption is a
-file of that name. A block of `:class: elsewhere` is left to other tests.
+file of that name. A block with a class is left to other tests.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Page:
         """Do what it says; returns how many commands that were."""
         done = 0
         for block in blocksOf(page):
-            if block.options.get("class") == "elsewhere":
+            if "class" in block.options:
                 continue
             if "caption" in block.options:
                 path = self.directory / block.options["caption"]
@@ -164,8 +164,7 @@ def following(tmp_path: Path) -> Iterator[Page]:
 
 def isFollowed(page: str) -> bool:
     return any(
-        block.language == "console" and block.options.get("class") != "elsewhere"
-        for block in blocksOf(page)
+        block.language == "console" and "class" not in block.options for block in blocksOf(page)
     )
 
 

@@ -1,0 +1,5 @@
+"""Makes `--policy rspamd` known."""
+
+from mailsrv.plugins import PolicyPlugin
+
+rspamd = PolicyPlugin("rspamd", "rspamdpolicy.Rspamd")
