@@ -16,6 +16,8 @@ from mailsrv.cli import (
     init,
     message,
     queue,
+    send,
+    sendmail,
     user,
 )
 from mailsrv.cli.database import DEFAULT_URL
@@ -82,6 +84,8 @@ for _command in (
     importing.importMailbox,
     queue.queue,
     events.events,
+    send.send,
+    sendmail.sendmail,
     completion.completion,
 ):
     main.add_command(_command)
