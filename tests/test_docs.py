@@ -104,8 +104,8 @@ class Page:
         return done
 
     def _run(self, command: str, shown: list[str]) -> None:
-        if command.startswith("twistd "):
-            self._start(command, shown)
+        if found := re.match(r"(?:PYTHONPATH=(\S+) )?twistd (.*)", command):
+            self._start(found[1], found[2], shown)
             return
         port = str(self._server.port) if self._server else "2525"
         done = subprocess.run(
@@ -125,19 +125,19 @@ class Page:
             assert found, f"{command}\ndoes not print {line!r} but\n{said}"
             del lines[: found[0] + 1]
 
-    def _start(self, command: str, shown: list[str]) -> None:
+    def _start(self, path: str | None, words: str, shown: list[str]) -> None:
         """Start the server on a port that is free; the one that ran before is stopped."""
         self.close()
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
-        args = command.split()[1:]
-        args = [arg.replace("2525", str(port)) for arg in args]
+        args = words.replace("2525", str(port)).split()
         if not any(str(port) in arg for arg in args):
             args += ["--port", str(port)]
+        paths = filter(None, (path, self._env["PYTHONPATH"]))
         process = subprocess.Popen(
             [*TWISTD, *args],
             cwd=self.directory,
-            env=self._env,
+            env={**self._env, "PYTHONPATH": os.pathsep.join(paths)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
