@@ -1,7 +1,6 @@
 """An SMTP server inside your own Twisted program: mail for support@ lands in a SQLite file.
 
     python examples/embed.py tickets.db 2525
-
 Then, for one, with swaks: swaks --server 127.0.0.1:2525 --to support@example.com
 """
 

@@ -22,6 +22,7 @@ class Transaction:
     """
 
     __slots__ = (
+        "__weakref__",
         "_forwards",
         "_recipients",
         "accepted",

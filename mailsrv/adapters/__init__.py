@@ -1,0 +1,1 @@
+"""Adapters: programs written for other servers, behind ours."""
