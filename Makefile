@@ -1,6 +1,7 @@
 # make run      a virtual environment, everything in it, and the server in the foreground
 # make test     what the tests need, then all of them; make test ARGS=tests/smtp for a part
 # make check    ruff and mypy
+# make torture  the long tests: a ledger of what was answered against what is stored
 # make docs     the pages, in docs/_build/html, and the table of options in README.rst
 # The words behind `make run ARGS=…` and `make test ARGS=…` go to twistd and to pytest.
 
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 WHAT := setup.cfg pyproject.toml Makefile
 
-.PHONY: run test check docs clean
+.PHONY: run test torture check docs clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/twistd -n --pidfile= smtpstore $(ARGS)
@@ -22,6 +23,10 @@ test: $(VENV)/.installed-dev
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report $(if $(ARGS),,--fail-under=95)
 
+torture: $(VENV)/.installed-dev
+	@tests/install-tools
+	$(BIN)/python -m pytest --torture -m torture -s $(ARGS)
+
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -31,6 +36,10 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/generated.py
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+bench: $(VENV)/.installed-dev
+	@tests/install-tools
+	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist docs/_build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -49,5 +58,5 @@ $(VENV)/.installed: $(WHAT) | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[dev,mysql,tls,web]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,mysql,tls,web,bench]'
 	@touch $@

@@ -78,7 +78,6 @@ def openDatabase(dialect: Dialect, limit: float = _DATABASE_LIMIT) -> tuple[bool
     try:
         if dialect.upgradesItself:
             upgrade(dialect)
-            return True, []
         return True, check(dialect, min(limit, _DATABASE_LIMIT))
     except (SchemaError, Unavailable) as error:
         if isinstance(error, Unavailable) and not dialect.upgradesItself:

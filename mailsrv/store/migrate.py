@@ -74,7 +74,8 @@ def check(dialect: Dialect, limit: float | None = None) -> list[str]:
     """Raise SchemaError unless the tables are those of this program, Unavailable where they
     cannot be asked within `limit` seconds; blocking, changes nothing.
 
-    Returns why what is committed may be lost all the same, as `Dialect.weaknesses`.
+    Returns why what is committed may be lost all the same, a line each; where the dialect
+    requires that nothing is, that is a SchemaError too.
     """
     connection = _connect(dialect, create=False, limit=limit)
     try:
@@ -98,7 +99,14 @@ def checkTables(connection: Connection, dialect: Dialect) -> list[str]:
     if any(step.version not in applied for step in steps(dialect)):
         state = "holds tables of an older version" if applied else "holds no tables yet"
         raise SchemaError(f"{dialect.describe()} {state}; run: smtpstore init")
-    return dialect.weaknesses(connection)
+    weak = [str(each) for each in dialect.durability(connection) if not each.isFine]
+    if weak and dialect.requireDurable:
+        raise _notDurable(dialect, "; ".join(weak))
+    return weak
+
+
+def _notDurable(dialect: Dialect, why: object) -> SchemaError:
+    return SchemaError(f"{dialect.describe()} may lose what it has committed: {why}")
 
 
 def _connect(dialect: Dialect, create: bool, limit: float | None = None) -> Connection:
@@ -106,9 +114,7 @@ def _connect(dialect: Dialect, create: bool, limit: float | None = None) -> Conn
         return dialect.connect(create, limit)
     except Exception as error:
         if isinstance(error, NotDurable):
-            raise SchemaError(
-                f"{dialect.describe()} does not keep what it commits: {error}"
-            ) from error
+            raise _notDurable(dialect, error) from error
         if dialect.classify(error) is Fault.TABLES:
             raise SchemaError(
                 f"{dialect.describe()} is not there yet; run: smtpstore init"

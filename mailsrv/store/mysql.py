@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import pymysql
 from pymysql.constants import CR, ER
 
-from mailsrv.store.dialect import Connection, Dialect, Fault, NotDurable
+from mailsrv.store.database import Connection, Dialect, Fault, Finding, NotDurable
 from mailsrv.store.mysqlconnection import OPTIONS, MysqlConnection, MysqlCursor
 from mailsrv.store.queries import Txn
 
@@ -211,8 +211,8 @@ class MysqlDialect(Dialect):
             return Fault.FULL
         return fault
 
-    def weaknesses(self, connection: Any) -> list[str]:
-        found: list[str] = connection.durability.weaknesses
+    def durability(self, connection: Any) -> list[Finding]:
+        found: list[Finding] = connection.durability.findings
         return found
 
     @contextmanager

@@ -15,7 +15,7 @@ from pymysql.constants import CLIENT, CR, ER, FIELD_TYPE, SERVER_STATUS
 from pymysql.converters import conversions
 from pymysql.cursors import Cursor
 
-from mailsrv.store.dialect import NotDurable
+from mailsrv.store.database import Finding, NotDurable
 
 _NO_BACKSLASHES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
 _LEAST = 0.05  # seconds that any answer is waited for
@@ -57,20 +57,27 @@ class Durability:
     syncBinlog: int
 
     @property
-    def weaknesses(self) -> list[str]:
-        """What breaks the promise of a 250, each with how to mend it; none: nothing."""
-        found = []
-        if self.flushLogAtCommit != 1:
-            found.append(
-                f"innodb_flush_log_at_trx_commit is {self.flushLogAtCommit}: up to a second of"
-                " committed mail is lost when the machine fails; set it to 1"
-            )
-        if self.hasBinlog and self.syncBinlog != 1:
-            found.append(
-                f"sync_binlog is {self.syncBinlog}: when the machine fails, replicas and recovery"
-                " from the binary log miss committed mail; set it to 1"
-            )
-        return found
+    def findings(self) -> list[Finding]:
+        return [
+            Finding(
+                "innodb_flush_log_at_trx_commit",
+                self.flushLogAtCommit,
+                self.flushLogAtCommit == 1,
+                "a COMMIT is kept at a power failure where it is 1",
+                "SET GLOBAL innodb_flush_log_at_trx_commit = 1, and in the server's my.cnf",
+            ),
+            Finding(
+                "sync_binlog",
+                self.syncBinlog if self.hasBinlog else "not used, there is no binary log",
+                self.syncBinlog == 1 or not self.hasBinlog,
+                "replicas and recovery have all that was committed where it is 1",
+                "SET GLOBAL sync_binlog = 1, and in the server's my.cnf",
+            ),
+        ]
+
+    @property
+    def weaknesses(self) -> list[Finding]:
+        return [finding for finding in self.findings if not finding.isFine]
 
 
 class MysqlCursor(Cursor):
@@ -175,4 +182,4 @@ class MysqlConnection(pymysql.Connection):
         self.largest = int(largest)
         self.durability = Durability(int(flush), bool(hasBinlog), int(sync))
         if requireDurable and self.durability.weaknesses:
-            raise NotDurable("; ".join(self.durability.weaknesses))
+            raise NotDurable("; ".join(map(str, self.durability.weaknesses)))
