@@ -2,7 +2,8 @@
 
 In a page every block of `console` is typed into a shell, in order, in an empty directory: a line
 behind `$` is a command, the lines below it are what it prints, where `…` stands for anything.
-`twistd -n smtpstore` goes on running; only its port is another one. A block with a caption is a
+`twistd -n smtpstore`, and what ends with `&`, goes on running; only their ports are others. What
+`sqlite3` shows may take a moment to come. A block with a caption is a
 file of that name. A block with a class is left to other tests.
 """
 
@@ -13,7 +14,9 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -79,13 +82,16 @@ class Page:
         for name, call in (
             ("smtpstore", f"{sys.executable} -c 'from mailsrv.cli import main; main()'"),
             ("django-admin", f"{sys.executable} -m django"),
+            ("flask", f"{sys.executable} -m flask"),
         ):
             (programs / name).write_text(f'#!/bin/sh\nexec {call} "$@"\n')
             (programs / name).chmod(0o755)
         for name in ("python", "python3"):
             (programs / name).symlink_to(sys.executable)
         self._env = environment(PATH=f"{programs}:{os.environ['PATH']}:/usr/sbin:/sbin")
+        self._ports = {port: str(freePort()) for port in ("2525", "5000")}
         self._server: Server | None = None
+        self._others: list[subprocess.Popen[bytes]] = []
 
     def follow(self, page: str) -> int:
         """Do what it says; returns how many commands that were."""
@@ -104,35 +110,49 @@ class Page:
         return done
 
     def _run(self, command: str, shown: list[str]) -> None:
+        for port, real in self._ports.items():
+            command = command.replace(port, real)
         if found := re.match(r"(?:PYTHONPATH=(\S+) )?twistd (.*)", command):
             self._start(found[1], found[2], shown)
-            return
-        port = str(self._server.port) if self._server else "2525"
-        done = subprocess.run(
-            ["sh", "-c", command.replace("2525", port)],
-            cwd=self.directory,
-            env=self._env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=LIMIT,
-        )
-        said = done.stdout.replace(port, "2525")
-        assert done.returncode == 0, f"{command}\n{said}"
-        lines = [line for line in said.splitlines() if line.strip()]
-        for line in shown:
-            found = [at for at, each in enumerate(lines) if isAsShown(line, each)]
-            assert found, f"{command}\ndoes not print {line!r} but\n{said}"
-            del lines[: found[0] + 1]
+        elif found := re.match(r"export (\w+)=(\S+)$", command):
+            self._env[found[1]] = found[2]
+        elif command.endswith(" &"):
+            self._startOther(command.removesuffix(" &"))
+        else:
+            self._runAndLook(command, shown)
+
+    def _runAndLook(self, command: str, shown: list[str]) -> None:
+        deadline = time.monotonic() + LIMIT
+        while True:
+            done = subprocess.run(
+                ["sh", "-c", command],
+                cwd=self.directory,
+                env=self._env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=LIMIT,
+            )
+            said = self._asOnThePage(done.stdout)
+            assert done.returncode == 0, f"{command}\n{said}"
+            missing = firstMissing(shown, [line for line in said.splitlines() if line.strip()])
+            if missing is None:
+                return
+            mayCome = command.startswith("sqlite3 ") and time.monotonic() < deadline
+            assert mayCome, f"{command}\ndoes not print {missing!r} but\n{said}"
+            time.sleep(0.1)
+
+    def _asOnThePage(self, text: str) -> str:
+        for port, real in self._ports.items():
+            text = text.replace(real, port)
+        return text
 
     def _start(self, path: str | None, words: str, shown: list[str]) -> None:
-        """Start the server on a port that is free; the one that ran before is stopped."""
-        self.close()
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        args = words.replace("2525", str(port)).split()
-        if not any(str(port) in arg for arg in args):
-            args += ["--port", str(port)]
+        """Start the server; the one that ran before is stopped."""
+        self._stopServer()
+        args = words.split()
+        if not any(self._ports["2525"] in arg for arg in args):
+            args += ["--port", self._ports["2525"]]
         paths = filter(None, (path, self._env["PYTHONPATH"]))
         process = subprocess.Popen(
             [*TWISTD, *args],
@@ -145,14 +165,54 @@ class Page:
         self._server = Server(process, self.directory, "sqlite:smtpstore.db")
         self._server.waitFor("Mail goes to ")
         for line in shown:
-            first, *rest = line.split("…")
-            pattern = ".*".join(map(re.escape, [first, *(each.strip() for each in rest)]))
-            self._server.waitFor(pattern.replace("2525", str(port)))
+            parts = (part.strip() for part in line.split("…"))
+            pattern = ".*".join(re.escape(part) for part in parts)
+            for port, real in self._ports.items():
+                pattern = pattern.replace(port, real)
+            self._server.waitFor(pattern)
 
-    def close(self) -> None:
+    def _startOther(self, command: str) -> None:
+        """Start another program, and wait until it listens."""
+        process = subprocess.Popen(
+            ["sh", "-c", f"exec {command}"], cwd=self.directory, env=self._env
+        )
+        self._others.append(process)
+        [port] = [int(real) for real in self._ports.values() if real in command]
+        deadline = time.monotonic() + LIMIT
+        while True:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            with suppress(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port), LIMIT).close()
+                return
+            time.sleep(0.05)
+
+    def _stopServer(self) -> None:
         if self._server is not None:
             self._server.stop()
             assert "Traceback" not in "\n".join(self._server.log)
+
+    def close(self) -> None:
+        self._stopServer()
+        for process in self._others:
+            process.terminate()
+            process.wait(LIMIT)
+
+
+def firstMissing(shown: list[str], lines: list[str]) -> str | None:
+    """The first line the page shows that is not there, in this order; None: all are."""
+    for line in shown:
+        found = [at for at, each in enumerate(lines) if isAsShown(line, each)]
+        if not found:
+            return line
+        del lines[: found[0] + 1]
+    return None
+
+
+def freePort() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @pytest.fixture
