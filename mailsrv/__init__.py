@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mailsrv.adapters.twistedmail import TwistedMailDelivery
     from mailsrv.extensions.extension import ServerExtension
     from mailsrv.extensions.standard import standardExtensions
     from mailsrv.interfaces import (
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         Limits,
         Resolution,
     )
+    from mailsrv.plugins import ExtensionPlugin, PolicyPlugin
     from mailsrv.policies.policy import Policy
     from mailsrv.policies.relay import RelayPolicy
     from mailsrv.server.factory import SmtpServerFactory
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "CannotStore": "smtp.errors",
     "ConnectionPool": "store.pool",
+    "ExtensionPlugin": "plugins",
     "IDirectory": "interfaces",
     "IMessageStore": "interfaces",
     "IPolicy": "interfaces",
@@ -56,6 +59,7 @@ _PLACES = {
     "Message": "smtp.message",
     "OutOfRoom": "smtp.errors",
     "Policy": "policies.policy",
+    "PolicyPlugin": "plugins",
     "Recipient": "smtp.message",
     "RelayPolicy": "policies.relay",
     "Reply": "smtp.reply",
@@ -67,6 +71,7 @@ _PLACES = {
     "SqlDirectory": "store.directory",
     "SqlStore": "store.sqlstore",
     "Summary": "smtp.message",
+    "TwistedMailDelivery": "adapters.twistedmail",
     "Unavailable": "smtp.errors",
     "parseUrl": "store.dialect",
     "reply": "smtp.reply",
@@ -77,6 +82,7 @@ _PLACES = {
 __all__ = [
     "CannotStore",
     "ConnectionPool",
+    "ExtensionPlugin",
     "IDirectory",
     "IMessageStore",
     "IPolicy",
@@ -91,6 +97,7 @@ __all__ = [
     "Message",
     "OutOfRoom",
     "Policy",
+    "PolicyPlugin",
     "Recipient",
     "RelayPolicy",
     "Reply",
@@ -102,6 +109,7 @@ __all__ = [
     "SqlDirectory",
     "SqlStore",
     "Summary",
+    "TwistedMailDelivery",
     "Unavailable",
     "parseUrl",
     "reply",

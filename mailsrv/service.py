@@ -149,25 +149,32 @@ class MailService(Service):
         self._tls = certificateOf(settings)
         directory = self._directory()
         self._sending = Sending(settings, self._dialect, reactor, directory, self._store)
-        self.factory = SmtpServerFactory(
-            self._store,
-            directory,
-            reactor,
-            hostname=settings.hostname,
-            limits=settings.limits,
-            extensions=extensionsOf(settings, self._passwords(), reactor),
-            policies=policiesOf(settings, directory.owns),
-            observers=[LogObserver(), *self._sending.observers],
-            budget=SpoolBudget(settings.spoolMemory, settings.spoolDisk),
-            spoolDirectory=settings.spool,
-            extract=extractorIn(self._extracts, reactor),
-            maxConnections=settings.maxConnections,
-            maxConnectionsPerClient=settings.maxConnectionsPerClient,
-            tls=self._tls,
-            allowVrfy=settings.allowVrfy,
-            allowExpn=settings.allowExpn,
-        )
+        self.factory = self._factory(directory)
         self.ports: list[IListeningPort] = []
+
+    def _factory(self, directory: SqlDirectory | SinkDirectory) -> SmtpServerFactory:
+        settings, reactor = self.settings, self._reactor
+        try:
+            return SmtpServerFactory(
+                self._store,
+                directory,
+                reactor,
+                hostname=settings.hostname,
+                limits=settings.limits,
+                extensions=extensionsOf(settings, self._passwords(), reactor),
+                policies=policiesOf(settings, directory.owns),
+                observers=[LogObserver(), *self._sending.observers],
+                budget=SpoolBudget(settings.spoolMemory, settings.spoolDisk),
+                spoolDirectory=settings.spool,
+                extract=extractorIn(self._extracts, reactor),
+                maxConnections=settings.maxConnections,
+                maxConnectionsPerClient=settings.maxConnectionsPerClient,
+                tls=self._tls,
+                allowVrfy=settings.allowVrfy,
+                allowExpn=settings.allowExpn,
+            )
+        except ValueError as error:  # two extensions claim one word
+            raise StartError(str(error)) from None
 
     def _directory(self) -> SqlDirectory | SinkDirectory:
         domains = self.settings.domains

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -88,18 +89,25 @@ def test_a_client_delivers_in_each_way(
 
 
 @pytest.fixture
-def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exim and OpenSMTPD out of their packages, nothing installed; nodemailer out of npm's."""
-    root = tmp_path / "beside"
+def beside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Exim and OpenSMTPD out of their packages, nothing installed; nodemailer out of npm's.
+
+    Where other users than root may run them.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="beside", dir="/tmp"))
+    directory.chmod(0o755)
+    root = directory / "root"
     commands = [
         ["apt-get", "-qq", "download", *BESIDE.values()],
         *(["sh", "-c", f"dpkg -x {package}_*.deb {root}"] for package in BESIDE.values()),
-        ["npm", "install", "--silent", "--prefix", str(tmp_path), "nodemailer"],
+        ["npm", "install", "--silent", "--prefix", str(directory), "nodemailer"],
     ]
     for command in commands:
-        subprocess.run(command, cwd=tmp_path, check=True, timeout=120, capture_output=True)
+        subprocess.run(command, cwd=directory, check=True, timeout=120, capture_output=True)
     monkeypatch.setattr(mailclients, "BESIDE", str(root))
-    monkeypatch.setenv("NODE_PATH", str(tmp_path / "node_modules"))
+    monkeypatch.setenv("NODE_PATH", str(directory / "node_modules"))
+    yield
+    shutil.rmtree(directory)
 
 
 def attempt(client: MailClient, case: Case, place: tuple[Server, Place]) -> str:
