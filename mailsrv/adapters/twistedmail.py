@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import (
@@ -17,7 +17,6 @@ from twisted.internet.defer import (
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.mail.smtp import Address, AddressError, IMessageDeliveryFactory, SMTPServerError, User
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -36,6 +35,10 @@ from mailsrv.smtp.address import Mailbox
 from mailsrv.smtp.errors import CannotStore, Unavailable
 from mailsrv.smtp.message import Content, Message
 from mailsrv.smtp.reply import Reply, reply
+
+# twisted.mail.smtp installs a reactor where it is imported: only functions do so here.
+if TYPE_CHECKING:
+    from twisted.mail.smtp import Address, User
 
 BAD_ADDRESS = reply(553, "5.1.3", "This address cannot be taken here")
 
@@ -91,6 +94,8 @@ class TwistedMailDelivery:
 
     def atMail(self, transaction: ITransaction) -> MaybeDeferredAnswer:
         """Ask validateFrom."""
+        from twisted.mail.smtp import IMessageDeliveryFactory
+
         session = transaction.session
         delivery = self._delivery
         if IMessageDeliveryFactory.providedBy(delivery):
@@ -109,6 +114,8 @@ class TwistedMailDelivery:
 
     def atRcpt(self, transaction: ITransaction, forwardPath: Mailbox) -> MaybeDeferredAnswer:
         """Ask validateTo."""
+        from twisted.mail.smtp import User
+
         this = self._open[transaction]
         if _addressOf(forwardPath) is None:
             return BAD_ADDRESS
@@ -229,6 +236,8 @@ def _lines(content: Content) -> Iterator[list[bytes]]:
 
 def _addressOf(mailbox: Mailbox) -> Address | None:
     """As twisted.mail has it; None where it cannot, outside ASCII for one."""
+    from twisted.mail.smtp import Address, AddressError
+
     try:
         return Address(str(mailbox).encode("ascii"))
     except (AddressError, UnicodeEncodeError):
@@ -237,6 +246,8 @@ def _addressOf(mailbox: Mailbox) -> Address | None:
 
 def _refusal(failure: Failure, hostname: str) -> Answer:
     """The program's own refusal; whatever else failed is raised on, and 451."""
+    from twisted.mail.smtp import SMTPServerError
+
     error = failure.value
     if not isinstance(error, SMTPServerError) or not 400 <= error.code < 600:
         return failure  # type: ignore[return-value]  # as errbacks do
