@@ -9,6 +9,7 @@ import click
 from mailsrv.cli import (
     alias,
     completion,
+    doctor,
     events,
     exporting,
     group,
@@ -75,6 +76,7 @@ def main(url: str) -> None:
 
 
 for _command in (
+    doctor.doctor,
     init.init,
     user.user,
     alias.alias,
