@@ -294,3 +294,18 @@ def test_every_column_of_the_tables_has_its_meaning(tmp_path: Path) -> None:
         for column, _, meaning in columns
         if meaning
     }
+
+
+def test_the_news_are_made_of_all_their_fragments() -> None:
+    fragments = list((ROOT / "newsfragments").glob("*.rst"))
+    done = subprocess.run(
+        [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "1.2.3"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "smtpstore 1.2.3" in done.stdout
+    for fragment in fragments:
+        assert " ".join(fragment.read_text("utf-8").split()) in " ".join(done.stdout.split())
