@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import pwd
 import resource
@@ -59,6 +60,17 @@ def rightsOf(uid: int | None, gid: int | None) -> tuple[int, int] | None:
     if os.geteuid() not in (0, uid):
         raise StartError("only root may run it as another user; start as root, or without --uid")
     return uid, pwd.getpwuid(uid).pw_gid if gid is None else gid
+
+
+def collectRarely() -> None:
+    """Spare the garbage collector what is there for good, and have it look less often.
+
+    Sessions leave no cycles behind, so hardly anything is found. With Python's own thresholds
+    the collector takes some 28 of the 390 us of CPU that a message of 4 KiB costs.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def runAs(rights: tuple[int, int] | None, function: Callable[[], None]) -> None:

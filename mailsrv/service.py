@@ -30,6 +30,7 @@ from mailsrv.observers import LogObserver
 from mailsrv.options import Options
 from mailsrv.process import (
     StartError,
+    collectRarely,
     listen,
     openDatabase,
     raiseFileLimit,
@@ -225,6 +226,8 @@ class MailService(Service):
 
     def startService(self) -> None:
         super().startService()
+        if self._isAlone:
+            collectRarely()
         self._extracts.start()
         for warning in self._warnings:
             _log.warn("{warning}", warning=warning)
