@@ -5,12 +5,33 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from mariadb import _makeMariadb, _template, database, makeMariadb, mariadb
+from mailsrv.store.dialect import parseUrl
+from mailsrv.store.migrate import upgrade
+from mariadb import (
+    Database,
+    _makeMariadb,
+    _shared,
+    _template,
+    database,
+    mailDatabase,
+    makeMariadb,
+    mariadb,
+)
 
-__all__ = ["_makeMariadb", "_template", "database", "makeMariadb", "mariadb"]
+# The fixtures of that module.
+__all__ = [
+    "_makeMariadb",
+    "_shared",
+    "_template",
+    "database",
+    "mailDatabase",
+    "makeMariadb",
+    "mariadb",
+]
 
 IS_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
@@ -67,3 +88,40 @@ def tool() -> Callable[[str], str]:
         return path
 
     return find
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What is marked `databases` is run on each kind that --db names, or on those of the mark."""
+    mark = metafunc.definition.get_closest_marker("databases")
+    if mark is not None and "databaseKind" in metafunc.fixturenames:
+        kinds = mark.args or metafunc.config.getoption("db").split(",")
+        metafunc.parametrize("databaseKind", kinds, indirect=True)
+
+
+@pytest.fixture
+def databaseKind(request: pytest.FixtureRequest) -> str:
+    """The kind of database a test is run on: sqlite, or mysql (a MariaDB)."""
+    return getattr(request, "param", "sqlite")
+
+
+@pytest.fixture
+def makeUrl(databaseKind: str, request: pytest.FixtureRequest) -> Callable[[Path], str]:
+    """The URL of a database with its tables, another at each call, given a directory for its file.
+
+    A SQLite file is left to whoever opens it to make.
+    """
+    made: list[Database] = []
+
+    def make(directory: Path) -> str:
+        if databaseKind == "sqlite":
+            return f"sqlite:{directory / 'mail.db'}"
+        # The one that is there already, then others.
+        if not made:
+            made.append(request.getfixturevalue("mailDatabase"))
+        else:
+            made.append(request.getfixturevalue("mariadb").makeDatabase())
+            request.addfinalizer(made[-1].drop)
+            upgrade(parseUrl(made[-1].url))
+        return made[-1].url
+
+    return make

@@ -19,6 +19,9 @@ from urllib.parse import quote
 import pymysql
 import pytest
 
+from mailsrv.store.dialect import parseUrl
+from mailsrv.store.migrate import upgrade
+
 LIMIT = 60.0  # seconds that a start may take on a busy machine
 # As root the server gives up its rights, and its files must be that user's.
 USER = "mysql" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
@@ -250,3 +253,27 @@ def database(mariadb: Mariadb) -> Iterator[Database]:
     made = mariadb.makeDatabase()
     yield made
     made.drop()
+
+
+@pytest.fixture(scope="session")
+def _shared(mariadb: Mariadb) -> Database:
+    made = mariadb.makeDatabase()
+    upgrade(parseUrl(made.url))
+    return made
+
+
+@pytest.fixture
+def mailDatabase(_shared: Database) -> Database:
+    """A database with its tables, empty; the same for all tests, as to make one takes a while."""
+    connection = _shared.server.connect(database=_shared.name, autocommit=False)
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW FULL TABLES WHERE Table_type = 'BASE TABLE'")
+        names = {name for name, _ in cursor.fetchall()} - {"schema_version"}
+        cursor.execute("SET foreign_key_checks = 0")
+        for name in names:
+            cursor.execute(f"DELETE FROM {name}")
+        connection.commit()
+        for name in names & {"users", "aliases", "mailing_groups", "queue", "events"}:
+            cursor.execute(f"ALTER TABLE {name} AUTO_INCREMENT = 1")
+    connection.close()
+    return _shared

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mailsrv.cli import main
-from mailsrv.store.dialect import SqliteDialect
+from mailsrv.store.dialect import parseUrl
 from mailsrv.store.migrate import upgrade
 
 PROGRAM = "from mailsrv.cli import main; main(prog_name='smtpstore')"
@@ -22,9 +21,10 @@ PROGRAM = "from mailsrv.cli import main; main(prog_name='smtpstore')"
 class Shell:
     """Runs `smtpstore` on one database, here or in a process of its own."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.environment = {"SMTPSTORE_DB": f"sqlite:{path}"}
+    def __init__(self, url: str) -> None:
+        self.dialect = parseUrl(url)
+        self.path = Path(url.removeprefix("sqlite:"))
+        self.environment = {"SMTPSTORE_DB": url}
 
     def run(self, *arguments: str, input: bytes | None = None) -> Result:
         return CliRunner().invoke(main, arguments, input=input, env=self.environment)
@@ -56,16 +56,19 @@ class Shell:
         return subprocess.Popen([sys.executable, "-c", prelude + PROGRAM, *arguments], **options)
 
     def sql(self, statement: str, *parameters: object) -> list:
-        connection = sqlite3.connect(self.path)
-        connection.execute("PRAGMA foreign_keys = ON")
+        connection = self.dialect.connect()
         try:
-            with connection:
-                return connection.execute(statement, parameters).fetchall()
+            txn = connection.cursor()
+            txn.execute(statement, parameters)
+            rows = txn.fetchall() if txn.description else []
+            connection.commit()
+            return list(rows)
         finally:
             connection.close()
 
 
 @pytest.fixture
-def shell(tmp_path) -> Shell:
-    upgrade(SqliteDialect(tmp_path / "mail.db"))
-    return Shell(tmp_path / "mail.db")
+def shell(tmp_path, makeUrl) -> Shell:
+    url = makeUrl(tmp_path)
+    upgrade(parseUrl(url))
+    return Shell(url)

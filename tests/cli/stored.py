@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from mailsrv.smtp.message import BytesContent, Message, Recipient, Summary
-from mailsrv.store.dialect import SqliteDialect
 from mailsrv.store.queries.messages import insertMessagesTxn
 from mailsrv.store.queries.queue import insertQueueTxn
 from mailsrv.store.queries.recipients import insertRecipientsTxn
@@ -39,7 +38,7 @@ def put(shell, number=1, **fields):
         **fields,
     }
     message = Message(**values)
-    connection = SqliteDialect(shell.path).connect()
+    connection = shell.dialect.connect()
     txn = connection.cursor()
     insertMessagesTxn(txn, [message])
     insertRecipientsTxn(txn, [message])

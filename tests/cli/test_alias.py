@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytestmark = pytest.mark.databases
+
 
 def test_anAliasIsAddedListedAndRemoved(shell):
     shell.ok("alias", "add", "Sales@example.com", "bob@BÜCHER.example")

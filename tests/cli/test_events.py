@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from mailsrv.smtp.message import Recipient
-from mailsrv.store.dialect import SqliteDialect
 from mailsrv.store.queries.events import insertEventsTxn
 from mailsrv.store.queries.messages import insertMessagesTxn
 from mailsrv.store.queries.recipients import insertRecipientsTxn
 from mailsrv.testing import makeMessage
 from outbox import EPOCH
+
+pytestmark = pytest.mark.databases
 
 A, B = "https://a.example/mail", "https://b.example/mail"
 
@@ -23,7 +24,7 @@ def put(shell):
             makeMessage(receivedAt=EPOCH, recipients=(Recipient("bob@example.com", 1),))
             for _ in range(count)
         ]
-        connection = SqliteDialect(shell.path).connect()
+        connection = shell.dialect.connect()
         txn = connection.cursor()
         insertMessagesTxn(txn, messages)
         insertRecipientsTxn(txn, messages)

@@ -13,6 +13,8 @@ from cli.stored import NASTY, OCTETS, TRACE, put
 from mailsrv.smtp.message import BytesContent, Recipient
 from mailsrv.store.queries.messages import contentTxn
 
+pytestmark = pytest.mark.databases
+
 FORMATS = ("mbox", "maildir", "eml")
 
 

@@ -10,6 +10,8 @@ import pytest
 from cli.stored import put
 from mailsrv.smtp.message import BytesContent, Recipient
 
+pytestmark = pytest.mark.databases
+
 FROM_LINE = b"From ann@else.org Sat Jan 31 12:00:05 2026\n"
 LETTER = b"From: Ann <ann@x.org>\r\nSubject: Hello\r\nDate: Fri, 30 Jan 2026 09:00:00 +0000\r\n\r\nHi\r\n"
 BOB = ("--to", "bob@example.com")
@@ -191,6 +193,7 @@ def test_withoutAnyUserEveryAddressHasAMailbox(shell, tmp_path):
     assert shell.sql("SELECT address, user_id FROM recipients") == [("any@where.org", None)]
 
 
+@pytest.mark.databases("sqlite")
 def test_importMakesTheDatabaseWhereThereIsNone(shell, tmp_path):
     shell.path.unlink()
     assert imported(shell, mbox(tmp_path, LETTER), *BOB) == (1, 0)

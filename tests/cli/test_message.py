@@ -9,6 +9,8 @@ import pytest
 from cli.stored import OCTETS, TRACE, put
 from mailsrv.smtp.message import BytesContent, Recipient, Summary
 
+pytestmark = pytest.mark.databases
+
 
 def ids(shell, *filters: str) -> list[str]:
     return [row["id"] for row in shell.rows("message", "list", *filters)]

@@ -9,6 +9,8 @@ import pytest
 from cli.stored import put
 from mailsrv.smtp.message import BytesContent, Forward, Recipient
 
+pytestmark = pytest.mark.databases
+
 BOB = Recipient("bob@example.com", 1)
 ANN = Recipient("ann@example.com", 2)
 

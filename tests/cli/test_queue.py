@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mailsrv.smtp.message import Forward
-from mailsrv.store.dialect import SqliteDialect
 from mailsrv.store.queries.messages import insertMessagesTxn
 from mailsrv.store.queries.queue import insertQueueTxn
 from mailsrv.testing import makeMessage
+
+pytestmark = pytest.mark.databases
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -24,7 +25,7 @@ def put(shell, *addresses, **fields):
         ),
         **fields,
     )
-    connection = SqliteDialect(shell.path).connect()
+    connection = shell.dialect.connect()
     insertMessagesTxn(connection.cursor(), [message])
     insertQueueTxn(connection.cursor(), [message])
     connection.commit()

@@ -9,6 +9,8 @@ import re
 import pytest
 from argon2 import PasswordHasher
 
+pytestmark = pytest.mark.databases
+
 
 def hashOf(shell) -> str | None:
     return shell.sql("SELECT password_hash FROM users")[0][0]
@@ -106,6 +108,7 @@ def test_anUnknownUserIsSaidSo(shell, command):
     assert "there is no user nobody@x.org" in shell.complaint("user", command, "nobody@x.org")
 
 
+@pytest.mark.databases("sqlite")
 def test_aRowInsertedByHandCanBeChanged(shell):
     shell.sql("INSERT INTO users (address, created_at) VALUES ('Bob@Example.com', 'once')")
     [row] = shell.rows("user", "set", "bob@example.com", "--name", "Bob")
@@ -188,6 +191,7 @@ def test_aTerminalOfAnotherEncodingIsNoReasonToFail(shell):
     assert b"Zo\xeb \\u2713" in out
 
 
+@pytest.mark.databases("sqlite")
 def test_aReaderThatGoesAwayIsNotComplainedOf(shell):
     for number in range(3):
         shell.sql(

@@ -9,35 +9,6 @@ from pathlib import Path
 import pytest
 
 from integration.realserver import TWISTD, Server, StartServer, environment
-from mailsrv.store.dialect import parseUrl
-from mailsrv.store.migrate import upgrade
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """What is marked `databases` is run on each kind of database that --db names."""
-    if metafunc.definition.get_closest_marker("databases"):
-        metafunc.parametrize("kind", metafunc.config.getoption("db").split(","), indirect=True)
-
-
-@pytest.fixture
-def kind(request: pytest.FixtureRequest) -> str:
-    """The kind of database the servers of a test have: sqlite, or mysql (a MariaDB)."""
-    return getattr(request, "param", "sqlite")
-
-
-@pytest.fixture
-def makeUrl(kind: str, request: pytest.FixtureRequest) -> Callable[[Path], str]:
-    """The URL of a database of a server's own, given its directory."""
-
-    def make(directory: Path) -> str:
-        if kind == "sqlite":
-            return f"sqlite:{directory / 'mail.db'}"
-        made = request.getfixturevalue("mariadb").makeDatabase()
-        request.addfinalizer(made.drop)
-        upgrade(parseUrl(made.url))
-        return str(made.url)
-
-    return make
 
 
 @pytest.fixture
