@@ -2,8 +2,10 @@
 # make test     what the tests need, then all of them; make test ARGS=tests/smtp for a part
 # make check    ruff and mypy
 # make torture  the long tests: a ledger of what was answered against what is stored
+# make bench    this server beside others, see docs/performance.rst
 # make docs     the pages, in docs/_build/html, and the table of options in README.rst
-# The words behind `make run ARGS=…` and `make test ARGS=…` go to twistd and to pytest.
+# The words behind `make run ARGS=…` go to twistd, those of test and torture to pytest, those of
+# bench to benchmarks/run.py.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +13,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 WHAT := setup.cfg pyproject.toml Makefile
 
-.PHONY: run test torture check docs clean
+.PHONY: run test torture bench check docs clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/twistd -n --pidfile= smtpstore $(ARGS)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.basic import LineReceiver
 
@@ -73,11 +72,13 @@ class BareSmtp(LineReceiver):
 
 def serve(protocol: type[Protocol]) -> None:
     """Listen on a free port, say which on standard output, and run until a signal."""
-    listening = reactor.listenTCP(  # type: ignore[attr-defined]
-        0, Factory.forProtocol(protocol), backlog=1024, interface="127.0.0.1"
-    )
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    factory = Factory.forProtocol(protocol)
+    listening = reactor.listenTCP(0, factory, backlog=1024, interface="127.0.0.1")
     print(f"listening on {listening.getHost().port}", flush=True)
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.run()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import socket
 from typing import Any
 
 from cases import Bench
-from processes import memory
+from processes import BenchError, memory
 from targets import Target
 
 WARM = 100  # connections before, so that what is allocated once is no one's
@@ -28,8 +28,10 @@ def greeted(port: int) -> socket.socket:
     """A connection that has said EHLO and heard the answer."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=60)
     with connection.makefile("rb") as replies:
-        replies.readline()
+        greeting = replies.readline()
         connection.sendall(b"EHLO client.bench.example\r\n")
-        while replies.readline()[3:4] == b"-":
+        while (answer := replies.readline())[3:4] == b"-":
             pass
+    if not greeting.startswith(b"220 ") or not answer.startswith(b"250 "):
+        raise BenchError(f"not let in: {greeting!r} {answer!r}")
     return connection

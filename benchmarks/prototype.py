@@ -32,7 +32,9 @@ Txn = Any
 
 def insertSqlite(txn: Txn, rows: list[Row]) -> None:
     """One transaction for all of them; SQLite's statements cost no journey."""
-    txn.executemany("INSERT INTO messages (id, sender, data) VALUES (?, ?, ?)", [r[:3] for r in rows])
+    txn.executemany(
+        "INSERT INTO messages (id, sender, data) VALUES (?, ?, ?)", [r[:3] for r in rows]
+    )
     txn.executemany(
         "INSERT INTO recipients (message_id, address) VALUES (?, ?)",
         [(id, address) for id, _, _, recipients in rows for address in recipients],

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from cases import CASES, Bench, Case, Result, bench
@@ -31,20 +30,25 @@ def parseArguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--messages", type=int, default=5000, help="in a run; of 1 MiB a 25th")
     parser.add_argument("--idle", type=int, metavar="N", help="memory of N idle connections")
     parser.add_argument(
-        "--latency", type=float, metavar="SECONDS", help="dot to 250 at half the peak, beside 50 MiB"
+        "--latency",
+        type=float,
+        metavar="SECONDS",
+        help="dot to 250 at half the peak, beside 50 MiB",
     )
     parser.add_argument("--grow", type=int, metavar="N", help="speed while N messages are stored")
     parser.add_argument("--dir", default="/var/tmp", help="on a real disk [default: /var/tmp]")
     parser.add_argument("--json", metavar="FILE", help="write everything there too")
     parser.add_argument("--picture", metavar="FILE", help="draw it, .svg or .png")
-    parser.add_argument("--list", action="store_true", help="say what there is, and what is missing")
+    parser.add_argument(
+        "--list", action="store_true", help="say what there is, and what is missing"
+    )
     return parser.parse_args(words)
 
 
 def whyNot(target: Target) -> str:
     """What hinders it here, '' for nothing."""
     lost = missing() if target.database == "mysql" else ""
-    return f"{lost} not installed" if lost else target.missing()
+    return "; ".join(filter(None, (lost and f"{lost} not installed", target.missing())))
 
 
 def say(line: str) -> None:
@@ -76,7 +80,11 @@ def measureExtremes(
     bench: Bench, targets: Sequence[Target], args: argparse.Namespace
 ) -> dict[str, list[dict[str, Any]]]:
     """What else was asked for, of this server only."""
-    wanted = {"idle": (idle, args.idle), "latency": (latency, args.latency), "growth": (growth, args.grow)}
+    wanted = {
+        "idle": (idle, args.idle),
+        "latency": (latency, args.latency),
+        "growth": (growth, args.grow),
+    }
     found: dict[str, list[dict[str, Any]]] = {}
     for name, (measure, amount) in wanted.items():
         for target in targets:

@@ -9,13 +9,12 @@ import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-import privatepostfix
 from privatemariadb import find
 from privatepostfix import DOMAIN, postfix
+from privatepostfix import missing as lacksPostfix
 from processes import BenchError, Running, end, freePort, isListening, started, waitUntil
 
 HERE = Path(__file__).parent
@@ -31,8 +30,8 @@ class Target:
     """A server to be measured.
 
     `start(place, url)` runs it in a directory of its own, over a database of its own, ours with
-    more options behind; `missing()` says what it lacks here, '' for nothing. `database`: sqlite, mysql or ''. `mostOpen`: the
-    connections it serves at a time.
+    more options behind; `missing()` says what it lacks here, '' for nothing. `database`: sqlite,
+    mysql or ''. `mostOpen`: the connections it serves at a time.
     """
 
     name: str
@@ -56,7 +55,13 @@ def smtpstore(place: Path, url: str, *options: str) -> Iterator[Running]:
     for words in (["init"], ["user", "add", RECIPIENT]):
         _run([sys.executable, "-c", "from mailsrv.cli import main; main()", *words], env)
     command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
-    command += ["-n", "--pidfile=", "smtpstore", "--port", "tcp:0:interface=127.0.0.1"]
+    command += [
+        "-n",
+        "--pidfile=",
+        "smtpstore",
+        "--port",
+        "0",
+    ]  # a bare number, so that the backlog is ours
     command += ["--http", "", "--domain", DOMAIN, "--max-size", str(1 << 26), *options]
     with started(command, place, r"SMTP listens on 127\.0\.0\.1:(\d+)", env) as running:
         yield running
@@ -71,9 +76,13 @@ def _run(command: list[str], env: Mapping[str, str], cwd: Path | None = None) ->
         raise BenchError(f"{Path(command[0]).name}: {lines[-1] if lines else done.returncode}")
 
 
-def script(name: str, place: Path, url: str) -> AbstractContextManager[Running]:
-    """A Python script beside this one."""
-    return started([sys.executable, HERE / name, *([url] if url else [])], place)
+def script(name: str) -> Start:
+    """What starts a Python script beside this one."""
+
+    def start(place: Path, url: str) -> AbstractContextManager[Running]:
+        return started([sys.executable, HERE / name, *([url] if url else [])], place)
+
+    return start
 
 
 @contextmanager
@@ -96,7 +105,7 @@ def _nodePackages() -> Path:
 
 
 @contextmanager
-def smtpSink(place: Path, url: str) -> Iterator[Running]:
+def smtpSink(place: Path, _url: str) -> Iterator[Running]:
     """Postfix's own sink."""
     port = freePort()
     rights = ["-u", "nobody"] if os.getuid() == 0 else []
@@ -109,7 +118,7 @@ def smtpSink(place: Path, url: str) -> Iterator[Running]:
         end(process)
 
 
-def startPostfix(place: Path, url: str) -> AbstractContextManager[Running]:
+def startPostfix(place: Path, _url: str) -> AbstractContextManager[Running]:
     """Postfix keeps its mail in files."""
     return postfix(place)
 
@@ -129,16 +138,18 @@ def _isHere(name: str) -> bool:
     return find_spec(module) is not None if kind else find(name) is not None
 
 
+_COMMIT_EACH = "one COMMIT a message"
+_aiosmtpd, _twistedMail = needs("python:aiosmtpd"), needs("python:twisted.mail")
 _ALL = (
     Target("smtpstore-sqlite", "this server, SQLite", smtpstore, "sqlite", isOurs=True),
     Target("smtpstore-mariadb", "this server, MariaDB", smtpstore, "mysql", isOurs=True),
-    Target("prototype-sqlite", "group commit, nothing parsed", partial(script, "prototype.py"), "sqlite"),
-    Target("prototype-mariadb", "the same", partial(script, "prototype.py"), "mysql"),
-    Target("bare", "Twisted, content dropped", partial(script, "bare.py")),
+    Target("prototype-sqlite", "group commit, nothing parsed", script("prototype.py"), "sqlite"),
+    Target("prototype-mariadb", "the same, MariaDB", script("prototype.py"), "mysql"),
+    Target("bare", "Twisted, content dropped", script("bare.py")),
     Target("smtp-sink", "C, content dropped", smtpSink, "", needs("smtp-sink")),
-    Target("postfix", "queue fsync + Maildir", startPostfix, "", privatepostfix.missing, mostOpen=100),
-    Target("aiosmtpd", "+ PyMySQL, a COMMIT each", partial(script, "aiosmtpd_mysql.py"), "mysql", needs("python:aiosmtpd")),
-    Target("twisted.mail", "+ adbapi, a COMMIT each", partial(script, "twistedmail_adbapi.py"), "mysql"),
-    Target("npm-smtp-server", "+ mysql2, a COMMIT each", smtpServer, "mysql", needs("node", "npm")),
-)  # fmt: skip
+    Target("postfix", "queue fsync, Maildir", startPostfix, "", lacksPostfix, mostOpen=100),
+    Target("aiosmtpd", _COMMIT_EACH, script("aiosmtpd_mysql.py"), "mysql", _aiosmtpd),
+    Target("twisted.mail", _COMMIT_EACH, script("twistedmail_adbapi.py"), "mysql", _twistedMail),
+    Target("npm-smtp-server", _COMMIT_EACH, smtpServer, "mysql", needs("node", "npm")),
+)
 TARGETS = {target.name: target for target in _ALL}

@@ -1,6 +1,6 @@
 """The peer: twisted.mail.smtp and adbapi with PyMySQL, one COMMIT a message.
 
-    python benchmarks/twistedmail_adbapi.py mysql://user:password@host:port/name
+python benchmarks/twistedmail_adbapi.py mysql://user:password@host:port/name
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ class Stored:
 
     def eomReceived(self) -> Deferred[Any]:
         data = b"\r\n".join([*self._lines, b""])
-        return self._pool.runInteraction(insertOneTxn, self._sender, [self._recipient], data)
+        stored: Deferred[Any] = self._pool.runInteraction(
+            insertOneTxn, self._sender, [self._recipient], data
+        )
+        return stored
 
     def connectionLost(self) -> None:
         self._lines.clear()
