@@ -237,6 +237,14 @@ def test_an_mbox_cut_off_anywhere_is_gone_on_with(tmp_path: Path, size: int) -> 
         assert path.read_bytes() == octets
 
 
+def test_two_do_not_write_the_same_mbox(tmp_path: Path) -> None:
+    first = MboxWriter(tmp_path / "all", tmp_path / "part")
+    with pytest.raises(NotOurs, match="is being written by another export"):
+        MboxWriter(tmp_path / "all", tmp_path / "part")
+    first.close()
+    MboxWriter(tmp_path / "all", tmp_path / "part").close()
+
+
 def test_a_message_that_cannot_be_read_leaves_nothing_in_the_mbox(tmp_path: Path) -> None:
     def broken():
         yield b"x" * 100

@@ -6,13 +6,14 @@ is no part of it. So nothing is lost of a message that does not end with a line.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from mailsrv.formats.entry import ID, PIECE, Entry, Envelope, spooled, syncPath
+from mailsrv.formats.entry import ID, PIECE, Entry, Envelope, NotOurs, spooled, syncPath
 from mailsrv.formats.quoting import quoted, unquoted
 
 NOBODY = "MAILER-DAEMON"  # stands for the sender <>
@@ -77,6 +78,11 @@ class MboxWriter:
         self._path = path
         self._part = part
         self._file = open(os.open(part, os.O_RDWR | os.O_CREAT, 0o600), "r+b")  # noqa: SIM115
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise NotOurs(f"{path} is being written by another export; wait for it") from None
         last, end = self._lastMessage()
         self._file.truncate(end)
         self._file.seek(end)
