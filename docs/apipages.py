@@ -1,4 +1,4 @@
-"""The API pages: the public names of `mailsrv`, and every interface, out of their docstrings."""
+"""The pages of names: what `mailsrv` gives, every interface, every command, out of the code."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable, Iterator
 from textwrap import indent
 
+import click
 from zope.interface.interface import InterfaceClass, Method
 
 import mailsrv
 from mailsrv import interfaces
+from mailsrv.cli import main
 
 
 def names() -> str:
@@ -54,4 +56,22 @@ def _body(doc: str, margin: str = "   ") -> list[str]:
     return [*indent(doc, margin).splitlines(), ""]
 
 
-GENERATED: dict[str, Callable[[], str]] = {"names": names, "interfaces": everyInterface}
+def commands() -> str:
+    """The help of each command of `smtpstore`, as the terminal has it."""
+    return "\n".join(_commands(main, "smtpstore"))
+
+
+def _commands(command: click.Command, name: str) -> Iterator[str]:
+    context = click.Context(command, info_name=name, terminal_width=88)
+    yield from (name, "-" * len(name), "", "::", "")
+    yield from [*indent(command.get_help(context), "    ").splitlines(), ""]
+    if isinstance(command, click.Group):
+        for each in command.list_commands(context):
+            yield from _commands(command.commands[each], f"{name} {each}")
+
+
+GENERATED: dict[str, Callable[[], str]] = {
+    "names": names,
+    "interfaces": everyInterface,
+    "commands": commands,
+}

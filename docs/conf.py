@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import apipages
 import generated
+import sessions
 
 project = "smtpstore"
 author = "the authors of smtpstore"
@@ -42,7 +43,7 @@ class Generated(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         name = self.arguments[0]
-        made = {**generated.GENERATED, **apipages.GENERATED}[name]()
+        made = {**generated.GENERATED, **apipages.GENERATED, **sessions.GENERATED}[name]()
         self.state_machine.insert_input(StringList(made.splitlines(), f"generated:{name}"), "")
         return []
 

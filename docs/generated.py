@@ -1,4 +1,4 @@
-"""The parts of the documentation that the code knows better: options, tables, replies, states.
+"""The parts of the documentation that the code knows better: options, tables, replies.
 
     python docs/generated.py        writes the table of options in README.rst anew
 
@@ -18,7 +18,6 @@ from pkgutil import iter_modules
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mailsrv.server import state  # noqa: E402
 from mailsrv.smtp import reply as replies  # noqa: E402
 from mailsrv.smtp.reply import Reply  # noqa: E402
 from mailsrv.table import OPTIONS, Option  # noqa: E402
@@ -261,32 +260,10 @@ def replyTable() -> str:
     return listTable(("code", "enhanced", "text", "reason"), rows, "7 11 42 40")
 
 
-# States
-
-
-def states() -> str:
-    """State by verb: what a command comes to."""
-    verbs = sorted(state.SEQUENCED)
-    heads = ("State", *verbs, "any other")
-    rows = []
-    for each in state.State:
-        allowed = state.ALLOWED[each]
-        cells = [_cell(each, verb) for verb in verbs]
-        rows.append((f"``{each.name}``", *cells, "yes" if allowed else ""))
-    return listTable(heads, rows, " ".join(["16", *["11"] * (len(verbs) + 1)]))
-
-
-def _cell(each: state.State, verb: str) -> str:
-    if not state.ALLOWED[each]:
-        return ""
-    return "**yes**" if state.refusal(each, verb) is None else "503"
-
-
 GENERATED: dict[str, Callable[[], str]] = {
     "options": options,
     "schema": schema,
     "replies": replyTable,
-    "states": states,
 }
 
 
