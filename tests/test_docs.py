@@ -24,9 +24,11 @@ from pathlib import Path
 import pytest
 
 from integration.realserver import LIMIT, ROOT, TWISTD, Server, environment
+from mailsrv.server.state import ALLOWED, State
 from mailsrv.store.dialect import parseUrl
 from mailsrv.store.migrate import upgrade
 from mailsrv.table import OPTIONS
+from mariadb import Database
 
 DOCS = ROOT / "docs"
 PAGES = sorted(str(page.relative_to(DOCS)) for page in DOCS.glob("**/*.rst"))
@@ -287,13 +289,34 @@ def test_every_column_of_the_tables_has_its_meaning(tmp_path: Path) -> None:
     )
     real = set(txn.fetchall())
     connection.close()
-    assert real == {
-        (name, column)
-        for file in (ROOT / "schema" / "sqlite").glob("*.sql")
-        for name, columns, _ in generated._statements(file.read_text("utf-8"))
-        for column, _, meaning in columns
-        if meaning
+    assert real == set(columnsShown())
+
+
+def test_mysql_has_the_same_columns_each_with_its_comment(database: Database) -> None:
+    upgrade(parseUrl(database.url))
+    found = database.query(
+        "SELECT table_name, column_name, column_comment FROM information_schema.columns"
+        " WHERE table_schema = DATABASE() AND table_name NOT IN ('schema_version', 'mailbox')"
+    )
+    assert [row for row in found if not row[2]] == []
+    assert {(table, column) for table, column, _ in found} == set(columnsShown())
+
+
+def test_every_state_is_in_the_picture() -> None:
+    sessions = import_module("sessions")
+    shown = [*sessions.WAYS, *(state for state, _, _ in sessions.OTHERS)]
+    assert sorted(shown) == sorted(state.name for state in State)
+    assert {state for state, allowed in ALLOWED.items() if allowed} == {
+        State[name] for name in sessions.WAYS
     }
+    assert sessions.sessionAfter(*sessions.RCPT, "DATA") == ("354", "DATA")
+
+
+def columnsShown() -> Iterator[tuple[str, str]]:
+    """Table and column of all that the page of tables shows with a meaning."""
+    for file in (ROOT / "schema" / "sqlite").glob("*.sql"):
+        for name, columns, _ in generated._statements(file.read_text("utf-8")):
+            yield from ((name, column) for column, _, meaning in columns if meaning)
 
 
 def test_the_news_are_made_of_all_their_fragments() -> None:
