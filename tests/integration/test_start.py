@@ -50,7 +50,9 @@ def oneLine(directory: Path, *args: str, env: dict[str, str] | None = None) -> s
         (["--smtps", "465"], "--smtps needs a certificate: "),
         ([*FREE, "--tls-cert", "/none.pem", "--tls-key", "/none.key"], "/none.pem: No such file"),
         ([*FREE, "--extension", "none"], "--extension none: nobody offers it; there is none"),
-        (["--workers", "4"], "--workers: not built yet"),
+        (["--smart-host", "http://me:secret@relay"], "--smart-host: it is not smtp://user:"),
+        (["--webhook", "me:secret@app"], "--webhook: it is not a URL such as https://"),
+        (["--http", "9"], "--http: not built yet"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -92,7 +94,7 @@ def test_the_help_lists_every_option_that_is_built(tmp_path: Path) -> None:
     assert done.returncode == 0
     for name in ("port", "db", "domain", "max-line", "relay-client", "spool-disk", "config"):
         assert f"--{name}" in done.stdout
-    assert "--webhook" not in done.stdout
+    assert "--http" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
