@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IHalfCloseableDescriptor,
+    IHalfCloseableProtocol,
     IHandshakeListener,
     IPushProducer,
 )
@@ -51,7 +52,7 @@ class Hold(Flag):
     OVER = auto()  # nothing the client sends matters any more
 
 
-@implementer(IPushProducer, IHandshakeListener)
+@implementer(IPushProducer, IHandshakeListener, IHalfCloseableProtocol)
 class SmtpProtocol(LineReceiver):
     """Turns octets into commands and content for a Session, and its answers into octets.
 
@@ -73,6 +74,7 @@ class SmtpProtocol(LineReceiver):
         self._listener = listener
         self._hold = Hold.NONE
         self._isReading = True
+        self._isHalfClosed = False
         self._isSkipping = False
         self._isCutShort = False
         self._commands = 0
@@ -164,7 +166,24 @@ class SmtpProtocol(LineReceiver):
         if not self._hold:
             self._read()
 
+    def readConnectionLost(self) -> None:
+        """The client has closed its side (IHalfCloseableProtocol): what it had said by then is
+        answered first."""
+        self._isHalfClosed = True
+        if not self._hold & (Hold.ANSWER | Hold.OUTPUT | Hold.TURN):
+            self._hangUp()
+
+    def writeConnectionLost(self) -> None:
+        """Our last reply has gone out (IHalfCloseableProtocol); the end comes with LINGER."""
+
+    def _hangUp(self) -> None:
+        self._flush()
+        self.transport.loseConnection()
+
     def _read(self) -> None:
+        if self._isHalfClosed:
+            self._hangUp()  # nothing more will come
+            return
         if not self._isReading:
             self._isReading = True
             self.transport.resumeProducing()
@@ -336,7 +355,7 @@ class SmtpProtocol(LineReceiver):
         isGoodbye = reply is not None and reply.code == 221
         transport = self.transport
         isPlain = not self.session.isSecure and IHalfCloseableDescriptor.providedBy(transport)
-        if isPlain and not isGoodbye:
+        if isPlain and not isGoodbye and not self._isHalfClosed:
             transport.loseWriteConnection()
         else:
             transport.loseConnection()

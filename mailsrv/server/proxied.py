@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener
 from twisted.protocols.haproxy._v1parser import V1Parser
 from twisted.protocols.haproxy._v2parser import V2Parser
 from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper, HAProxyWrappingFactory
@@ -14,7 +14,7 @@ from mailsrv.server.protocol import SmtpProtocol
 _FORMS = ((V2Parser.PREFIX, 16), (V1Parser.PROXYSTR, 8))
 
 
-@implementer(IHandshakeListener)
+@implementer(IHandshakeListener, IHalfCloseableProtocol)
 class ProxiedProtocol(HAProxyProtocolWrapper):
     """Twisted's wrapper, that besides tells an SmtpProtocol when the header has come.
 
@@ -40,6 +40,16 @@ class ProxiedProtocol(HAProxyProtocolWrapper):
     def handshakeCompleted(self) -> None:
         """TLS by STARTTLS, which the transport has put around us and not around the protocol."""
         IHandshakeListener(self.wrappedProtocol).handshakeCompleted()
+
+    def readConnectionLost(self) -> None:
+        """The client has closed its side: SMTP has an answer to that, TLS and no header none."""
+        if self._hasHeader() and isinstance(self.wrappedProtocol, SmtpProtocol):
+            self.wrappedProtocol.readConnectionLost()
+        else:
+            self.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Our last reply has gone out."""
 
     def _hasHeader(self) -> bool:
         return self._proxyInfo is not None

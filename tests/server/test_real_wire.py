@@ -77,12 +77,29 @@ async def server() -> AsyncIterator[Running]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_goes_while_its_message_is_held_is_noticed(server: Running) -> None:
+async def test_a_client_that_breaks_off_while_its_message_is_held_is_noticed(
+    server: Running,
+) -> None:
     client = await server.connect()
     client.transport.write(BEGIN + b"Subject: x\r\n.\r\n")
     await server.until(lambda: server.store.waiting)
-    client.transport.loseConnection()
+    client.transport.abortConnection()
     await server.until(lambda: not server.store.waiting)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_only_closes_its_side_is_answered(server: Running) -> None:
+    """Nobody can tell it from one that has gone; Exim does so behind its last chunk."""
+    client = await server.connect()
+    client.transport.write(BEGIN + b"Subject: x\r\n.\r\nQUIT\r\n")
+    await server.until(lambda: server.store.waiting)
+    client.transport.loseWriteConnection()
+    [protocol] = server.factory._protocols
+    await server.until(lambda: protocol._isHalfClosed)
+    server.store.commit()
+    await server.until(lambda: not server.factory.connections)
+    assert b"\r\n250 2.0.0 OK id=" in client.heard
+    assert b"\r\n221 " in client.heard
 
 
 @pytest_twisted.ensureDeferred
