@@ -103,7 +103,8 @@ def _serviceFor(options: Options, reactor: Any) -> MailService:
         return MailService(shareOf(settings), reactor, isAlone=True, inherited=inherited)
     workers = None
     if settings.workers > 1:
-        isDaemon = not (options.parent or {}).get("nodaemon", True)
+        twistd: Mapping[str, Any] = options.parent or {}
+        isDaemon = not twistd.get("nodaemon", True)
         workers = Workers(reactor, settings.workers, options.given, os.environ, not isDaemon)
     return MailService(settings, reactor, isAlone=True, workers=workers)
 

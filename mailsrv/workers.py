@@ -16,7 +16,12 @@ from typing import Any
 
 from twisted.internet import stdio
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IListeningPort,
+    IProcessTransport,
+    IProtocolFactory,
+)
 from twisted.internet.protocol import ProcessProtocol, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -119,7 +124,7 @@ class Workers:
         self._children[number] = child
         descriptors: dict[int, int | str] = {0: "w", 1: self._out[0], 2: self._out[1]}
         descriptors |= dict(enumerate(self._sockets, FIRST_SOCKET))
-        self._reactor.spawnProcess(
+        child.process = self._reactor.spawnProcess(
             child,
             sys.executable,
             [sys.executable, "-m", "mailsrv.workers", *self._arguments],
@@ -172,6 +177,7 @@ class _Child(ProcessProtocol):
         self.since = since
         self.pause = pause
         self.gone: Deferred[None] = Deferred()
+        self.process: IProcessTransport | None = None
         self._workers = workers
 
     def outReceived(self, data: bytes) -> None:
@@ -181,8 +187,8 @@ class _Child(ProcessProtocol):
     errReceived = outReceived
 
     def signal(self, name: str) -> None:
-        if self.transport is not None and self.transport.pid:
-            self.transport.signalProcess(name)
+        if self.process is not None and not self.gone.called:
+            self.process.signalProcess(name)
 
     def processEnded(self, reason: Failure) -> None:
         self._workers.ended(self, reason.getErrorMessage())
