@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -153,7 +153,10 @@ class _LookUps:
         self._waiting: list[tuple[Sequence[str], Deferred[Mapping[str, Entry]]]] = []
 
     def ask(self, keys: Sequence[str]) -> Deferred[Mapping[str, Entry]]:
-        """What the tables hold for these keys, among others; fails with Unavailable."""
+        """What the tables hold for these keys, among others; fails with Unavailable, at once
+        where the database is known to be down and another look-up waits for it already."""
+        if self._isAsking and self._pool.isDown:
+            return fail(Unavailable("the database is down"))
         answer: Deferred[Mapping[str, Entry]] = Deferred()
         self._waiting.append((keys, answer))
         if not self._isAsking:

@@ -62,6 +62,7 @@ class InlinePool:
         self.connection = connection
         self.asked: list[list[str]] = []
         self.isHeld = False
+        self.isDown = False
         self.held: list[Deferred[None]] = []
         self.error: Exception | None = None
 
@@ -539,6 +540,19 @@ def test_noAnswerIn30SecondsIsUnavailable_alsoForThoseWhoWaitTheirTurn(directory
     for answer in (first, second):
         with pytest.raises(Unavailable):
             now(answer)
+
+
+def test_whileTheDatabaseIsKnownToBeDownOneAsksAndTheOthersDoNotWait(
+    directory, pool, tables, clock
+):
+    bob = tables.user("bob@example.com")
+    pool.isHeld = pool.isDown = True
+    probe = directory.resolve(path("bob@example.com"))
+    with pytest.raises(Unavailable):
+        now(directory.resolve(path("ann@example.com")))
+    assert not probe.called
+    pool.release()
+    assert now(probe).mailboxes == (bob,)
 
 
 def test_theDeadlineCountsForTheWholeChainOfLookUps(directory, pool, tables, clock):
