@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -112,8 +112,7 @@ class Page:
         return done
 
     def _run(self, command: str, shown: list[str]) -> None:
-        for port, real in self._ports.items():
-            command = command.replace(port, real)
+        command = swapped(command, self._ports)
         if found := re.match(r"(?:PYTHONPATH=(\S+) )?twistd (.*)", command):
             self._start(found[1], found[2], shown)
         elif found := re.match(r"export (\w+)=(\S+)$", command):
@@ -135,7 +134,7 @@ class Page:
                 text=True,
                 timeout=LIMIT,
             )
-            said = self._asOnThePage(done.stdout)
+            said = swapped(done.stdout, {real: port for port, real in self._ports.items()})
             assert done.returncode == 0, f"{command}\n{said}"
             missing = firstMissing(shown, [line for line in said.splitlines() if line.strip()])
             if missing is None:
@@ -143,11 +142,6 @@ class Page:
             mayCome = command.startswith("sqlite3 ") and time.monotonic() < deadline
             assert mayCome, f"{command}\ndoes not print {missing!r} but\n{said}"
             time.sleep(0.1)
-
-    def _asOnThePage(self, text: str) -> str:
-        for port, real in self._ports.items():
-            text = text.replace(real, port)
-        return text
 
     def _start(self, path: str | None, words: str, shown: list[str]) -> None:
         """Start the server; the one that ran before is stopped."""
@@ -169,9 +163,7 @@ class Page:
         for line in shown:
             parts = (part.strip() for part in line.split("…"))
             pattern = ".*".join(re.escape(part) for part in parts)
-            for port, real in self._ports.items():
-                pattern = pattern.replace(port, real)
-            self._server.waitFor(pattern)
+            self._server.waitFor(swapped(pattern, self._ports))
 
     def _startOther(self, command: str) -> None:
         """Start another program, and wait until it listens."""
@@ -199,6 +191,11 @@ class Page:
         for process in self._others:
             process.terminate()
             process.wait(LIMIT)
+
+
+def swapped(text: str, ports: Mapping[str, str]) -> str:
+    """The text with other ports, all at once: one may hold the digits of another."""
+    return re.sub(rf"\b({'|'.join(ports)})\b", lambda found: ports[found[0]], text)
 
 
 def firstMissing(shown: list[str], lines: list[str]) -> str | None:
@@ -231,7 +228,9 @@ def isFollowed(page: str) -> bool:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if isFollowed(page)])
-def test_a_page_can_be_followed(page: str, following: Page) -> None:
+def test_a_page_can_be_followed(page: str, following: Page, tool: Callable[[str], str]) -> None:
+    for name in ("swaks", "curl", "sqlite3"):
+        tool(name)
     assert following.follow(page)
 
 
