@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 
 
 class FakeHost:
-    """Answers each verb by `answers`, anything else 250; `heard` is every line, in order."""
+    """Answers each verb by `answers`, anything else 250, None with silence; `heard` is every line,
+    in order."""
 
-    def __init__(self, answers: Mapping[str, str]) -> None:
+    def __init__(self, answers: Mapping[str, str | None]) -> None:
         self.heard: list[str] = []
         self._answers = answers
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -29,9 +31,11 @@ class FakeHost:
             threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
 
     def _talk(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rb") as file:
+        with suppress(OSError), connection, connection.makefile("rb") as file:
             connection.sendall(b"220 fake.example ESMTP\r\n")
             for line in file:
                 self.heard.append(line.decode("latin-1").rstrip("\r\n"))
                 verb = self.heard[-1].split(" ")[0].upper()
-                connection.sendall(self._answers.get(verb, "250 OK").encode() + b"\r\n")
+                answer = self._answers.get(verb, "250 OK")
+                if answer is not None:
+                    connection.sendall(answer.encode() + b"\r\n")

@@ -69,7 +69,8 @@ def startRelay(startServer: StartServer, smartHost: str, *args: str, **more: Any
 
 def startForwarder(startServer: StartServer, smartHost: str, **more: Any) -> Server:
     """A relay with a user whose mail goes to far@elsewhere.test."""
-    relay = startRelay(startServer, smartHost, **more)
+    workers = more.pop("workers", 1)
+    relay = startRelay(startServer, smartHost, "--workers", str(workers), **more)
     cli(relay, "user", "add", "away@example.com", "--forward-to", "far@elsewhere.test")
     return relay
 
@@ -88,6 +89,7 @@ def put(server: Server, *recipients: str, sender: str = "a@example.org", octets:
 # Forwarding and relaying
 
 
+@pytest.mark.databases
 def test_what_a_251_says_comes_true(startServer: StartServer, sink: Server) -> None:
     relay = startForwarder(startServer, f"smtp://{sink.address}")
     relay.waitFor(f"Mail for elsewhere goes to {sink.address}")
@@ -225,6 +227,27 @@ def test_what_was_put_off_goes_out_when_it_is_told_to(startServer: StartServer) 
     assert "1 will be tried again" in cli(relay, "queue", "retry", "--all")
     relay.waitFor("failed id=.*550 5.7.1 now never")
     host.close()
+
+
+def test_a_stop_does_not_wait_for_a_next_hop_and_gives_back_what_was_claimed(
+    startServer: StartServer,
+) -> None:
+    host = FakeHost({"MAIL": None})
+    relay = startForwarder(startServer, f"smtp://127.0.0.1:{host.port}")
+    put(relay, "away@example.com")
+    until(lambda: any(line.startswith("MAIL") for line in host.heard))
+    began = time.monotonic()
+    relay.stop()
+    assert time.monotonic() - began < 12
+    assert relay.rows("SELECT state, attempts, claimed_until FROM queue") == [("waiting", 0, None)]
+    host.close()
+
+
+def test_several_processes_send_too(startServer: StartServer, sink: Server) -> None:
+    relay = startForwarder(startServer, f"smtp://{sink.address}", workers=2)
+    for _ in range(4):
+        put(relay, "away@example.com")
+    until(lambda: len(received(sink)) == 4)
 
 
 # Never an open relay
