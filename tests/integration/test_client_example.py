@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from integration.realserver import ROOT, StartServer
-from integration.test_sendmail import LETTER, SEND, run, stored
+from integration.test_send_commands import LETTER, SEND, run, stored
 
 CLIENT = [sys.executable, str(ROOT / "examples/client.py")]
 
