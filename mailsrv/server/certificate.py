@@ -40,8 +40,8 @@ class Certificate:
         self._stamp = self._stampOfFiles()
         self._pair = self._read()
 
-    def _stampOfFiles(self) -> tuple[tuple[int, int], ...]:
-        return tuple((s.st_mtime_ns, s.st_ino) for s in map(os.stat, self._files))
+    def _stampOfFiles(self) -> tuple[tuple[int, int] | None, ...]:
+        return tuple(map(_stampOf, self._files))
 
     def _read(self) -> FixedCertificate:
         certificate, key = (Path(file).read_bytes() for file in self._files)
@@ -53,19 +53,29 @@ class Certificate:
         return self._pair.serverConnectionForTLS(tlsProtocol)
 
     def _takeUpChanges(self) -> None:
+        stamp = self._stampOfFiles()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
         try:
-            stamp = self._stampOfFiles()
-            if stamp == self._stamp:
-                return
-            self._stamp = stamp
             self._pair = self._read()
-            _log.info("took up the changed certificate {file}", file=self._files[0])
         except (OSError, ValueError) as error:
             _log.error(
                 "the changed certificate {file} cannot be used, the old one goes on: {error}",
                 file=self._files[0],
                 error=error,
             )
+        else:
+            _log.info("took up the changed certificate {file}", file=self._files[0])
+
+
+def _stampOf(file: str) -> tuple[int, int] | None:
+    """What differs once the file has changed, or its rights have; None where it is not there."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_ctime_ns, found.st_ino
 
 
 @implementer(IOpenSSLServerConnectionCreator)
