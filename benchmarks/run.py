@@ -7,6 +7,7 @@ database. What cannot run here is left out, with a line that says why.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -108,6 +109,8 @@ def main() -> int:
         say("smtp-source is missing: it comes with Postfix, see tests/install-tools")
         return 1
     raiseLimits()
+    # So that all that was started is ended, and its directory removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     targets = [target for target in wanted if target.name not in lacks]
     isOther = args.idle or args.latency or args.grow
     cases = [CASES[name] for name in args.case or ([] if isOther else CASES)]
