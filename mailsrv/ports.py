@@ -19,8 +19,14 @@ _KINDS = {
     "lmtp": ("LMTP", Listener(isLmtp=True)),
 }
 _PROXY = "haproxy:"
-# A lock beside the socket holds a process id, and in a container ours is the same at each start.
-_UNIX = {"mode=": "660", "lockfile=": "0"}
+# What Twisted would choose otherwise: a backlog of 50, which 100 clients at once wait for a second
+# at; and a lock beside the socket, which holds a process id, and in a container ours is the same
+# at each start.
+_DEFAULTS: Mapping[str, Mapping[str, str]] = {
+    "tcp": {"backlog=": str(BACKLOG)},
+    "tcp6": {"backlog=": str(BACKLOG)},
+    "unix": {"mode=": "660", "lockfile=": "0"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +51,12 @@ def _ports(values: Mapping[str, Any]) -> Iterator[Port]:
         for text in filter(None, values[option]):
             endpoint = text.removeprefix(_PROXY)
             if ":" not in endpoint:
-                endpoint = f"tcp:{endpoint}:interface={interface}:backlog={BACKLOG}"
-            elif endpoint.startswith("unix:"):
-                endpoint += "".join(
-                    f":{word}{value}" for word, value in _UNIX.items() if f":{word}" not in endpoint
-                )
+                endpoint = f"tcp:{endpoint}:interface={interface}"
+            kind = endpoint.partition(":")[0]
+            endpoint += "".join(
+                f":{word}{value}"
+                for word, value in _DEFAULTS.get(kind, {}).items()
+                if f":{word}" not in endpoint
+            )
             isProxied = text.startswith(_PROXY)
             yield Port(option, name, endpoint, replace(listener, isProxied=isProxied))

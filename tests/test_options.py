@@ -138,9 +138,9 @@ def test_a_value_arrives_typed(said: str, field: str, value: object) -> None:
     assert getattr(read(said), field) == value
 
 
-def test_bare_ports_listen_on_the_interface_and_endpoints_are_left_as_they_are() -> None:
+def test_bare_ports_listen_on_the_interface_and_endpoints_where_they_say() -> None:
     settings = read("port=25", "port=tcp:26", "interface=0.0.0.0")
-    assert endpoints(settings) == ("tcp:25:interface=0.0.0.0:backlog=1024", "tcp:26")
+    assert endpoints(settings) == ("tcp:25:interface=0.0.0.0:backlog=1024", "tcp:26:backlog=1024")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_each_kind_of_listener_has_its_manners() -> None:
             "tcp:587:interface=127.0.0.1:backlog=1024",
             Listener(isSubmission=True, isProxied=True),
         ),
-        Port("smtps", "SMTPS", "tcp:465", Listener(isSecure=True, isProxied=True)),
+        Port("smtps", "SMTPS", "tcp:465:backlog=1024", Listener(isSecure=True, isProxied=True)),
         Port("lmtp", "LMTP", "unix:/run/l:mode=660:lockfile=0", Listener(isLmtp=True)),
     )
 
@@ -378,7 +378,7 @@ def test_the_environment_says_the_same() -> None:
     settings = read(env=environ)
     assert settings.db == "sqlite:a,b.db"
     assert settings.domains == ("example.com", "example.org")
-    assert endpoints(settings) == ("tcp:25:interface=127.0.0.1:backlog=1024", "tcp6:26")
+    assert endpoints(settings) == ("tcp:25:interface=127.0.0.1:backlog=1024", "tcp6:26:backlog=1024")
     assert (settings.allowVrfy, settings.allowExpn) == (False, True)
     assert settings.limits.maxSize == 5
 
@@ -404,7 +404,7 @@ def test_a_file_says_the_same(toml: Path) -> None:
         'no-vrfy = true\nno-expn = false\ndb = "sqlite:a,b.db"\nrelay-client = []\n'
     )
     settings = read(f"config={toml}")
-    assert endpoints(settings) == ("tcp:25:interface=127.0.0.1:backlog=1024", "tcp6:26")
+    assert endpoints(settings) == ("tcp:25:interface=127.0.0.1:backlog=1024", "tcp6:26:backlog=1024")
     assert settings.domains == ("example.com",)
     assert settings.limits == Limits(maxSize=5, timeout=1.5)
     assert (settings.allowVrfy, settings.allowExpn) == (False, True)
