@@ -25,6 +25,7 @@ from mailsrv.store.migrate import upgrade
 LIMIT = 60.0  # seconds that a start may take on a busy machine
 # As root the server gives up its rights, and its files must be that user's.
 USER = "mysql" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
+_RIGHTS = (f"--reuid={USER}", f"--regid={USER}", "--clear-groups") if os.getuid() == 0 else ()
 PASSWORD = "p@ss:w/rd?%é"
 _numbers = count(1)
 
@@ -47,9 +48,10 @@ class Mariadb:
         self.port = freePort()
         self.process: subprocess.Popen[bytes] | None = None
         self._command = [
+            # It ends with the tests, also where those are killed.
+            *("setpriv", "--pdeathsig", "KILL", *_RIGHTS),
             program,
             "--no-defaults",
-            f"--user={USER}",
             f"--datadir={place}/data",
             f"--tmpdir={place}/tmp",
             f"--socket={self.socket}",

@@ -122,6 +122,30 @@ def test_whatIsSpoiledIsFound(
     assert str(findings[name]["value"]) == says
 
 
+def test_rightsThatARoleMayGiveAreNotCalledMissing(fresh: Database):
+    withdraw(fresh)
+    role = f"{fresh.name}_role"
+    fresh.query(f"CREATE ROLE `{role}`")
+    try:
+        fresh.query(f"GRANT ALL ON `{fresh.name}`.* TO `{role}`")
+        fresh.query(f"GRANT `{role}` TO `{fresh.name}`@'%'")
+        status, findings = examine(fresh.url)
+        assert (status, wrong(findings)) == (0, set())
+        assert findings["rights"]["value"] == "without DELETE, unless a role has them"
+    finally:
+        fresh.query(f"DROP ROLE `{role}`")
+
+
+def test_whatCannotBeAskedIsSaidSo(fresh: Database, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr("mailsrv.store.doctor._engines", fail)
+    status, findings = examine(fresh.url)
+    assert status == 1
+    assert findings["database"]["value"] == "failing (odd)"
+
+
 def test_aServerThatForgetsIsFound(makeMariadb: MakeServer):
     server = makeMariadb(
         *("--innodb-flush-log-at-trx-commit=2", "--log-bin", "--sync-binlog=0"),

@@ -145,6 +145,30 @@ def test_a_wrong_password_ends_the_start_in_one_line_without_it(
     assert "odd-secret" not in done.stderr
 
 
+def test_what_is_not_kept_is_said_at_the_start_or_refused_where_that_is_asked_for(
+    startServer: StartServer, tmp_path: Path, makeMariadb: MakeServer
+) -> None:
+    weak = makeMariadb("--innodb-flush-log-at-trx-commit=2")
+    made = weak.makeDatabase()
+    upgrade(parseUrl(made.url))
+    server = startServer(*ARGS, url=made.url)
+    server.waitFor("warn.*innodb_flush_log_at_trx_commit is 2, but a COMMIT is kept")
+    assert send(server)[0].startswith("250 ")
+    args = ("smtpstore", *FREE, "--require-durable", "--db", made.url)
+    done = runTwistd(tmp_path, "-n", "--pidfile=", *args)
+    assert done.returncode != 0
+    assert done.stderr.count("\n") == 1
+    assert "may lose what it has committed: innodb_flush_log_at_trx_commit is 2" in done.stderr
+    # Nor does it take mail where that turns out later.
+    weak.stop()
+    late = startServer(*ARGS, "--require-durable", url=made.url)
+    weak.start()
+    late.waitFor("SMTP listens on")
+    assertUnavailable(late)
+    weak.query("SET GLOBAL innodb_flush_log_at_trx_commit = 1")
+    assertRecovers(late)
+
+
 # Gone
 
 

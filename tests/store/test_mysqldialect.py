@@ -260,6 +260,19 @@ def test_where_no_host_answers_it_is_given_up_in_time() -> None:
         assert time.monotonic() - began < 1.2
 
 
+def test_after_a_loss_the_next_host_is_first(database: Database) -> None:
+    port = database.server.port
+    dialect = mysql(database.urlAt(f"127.0.0.1:{port},127.0.0.1:{port}"))
+    places = []
+    for _ in range(3):
+        connection = dialect.connect()
+        places.append(connection.place)
+        dialect.moveOn(connection)
+        dialect.moveOn(connection)  # who notices second changes nothing
+        connection.close()
+    assert places == [0, 1, 0]
+
+
 def test_a_query_is_given_up_at_the_deadline(dialect: MysqlDialect) -> None:
     connection = dialect.connect()
     dialect.limit(connection, 0.3)
@@ -356,6 +369,11 @@ def test_init_makes_the_database_where_there_is_none(database: Database) -> None
     assert "0001_users" in upgrade(dialect)
     assert upgrade(dialect) == []
     assert check(dialect) == []
+
+
+def test_init_without_the_right_to_make_a_database_says_so(database: Database) -> None:
+    with pytest.raises(SchemaError, match="Access denied"):
+        upgrade(mysql(database.url.rpartition("/")[0] + "/another"))
 
 
 def test_a_step_that_was_cut_off_is_run_again(database: Database) -> None:
