@@ -38,9 +38,10 @@ def certificateOf(settings: Settings) -> IOpenSSLServerConnectionCreator | None:
             return FixedCertificate(*selfSigned(settings.hostname))
         return Certificate(settings.tlsCert, settings.tlsKey)
     except OSError as error:
-        raise StartError(f"{error.filename}: {error.strerror}; see --tls-cert") from None
+        why = f"{error.filename}: {error.strerror}"
     except ValueError as error:
-        raise StartError(f"{error}; see --tls-cert and --tls-key") from None
+        why = str(error)
+    raise StartError(f"{why}; see --tls-cert and --tls-key")
 
 
 def extensionsOf(

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from base64 import b64encode
 
-import pytest
-
 from integration.realserver import LIMIT, Server, StartServer, environment
 from integration.test_tls import trusting
 
@@ -76,16 +74,6 @@ def test_in_clear_only_loopback_and_only_where_it_was_said(startServer: StartSer
     assert server.rows("SELECT protocol FROM messages") == [("ESMTPA",)]
     with smtplib.SMTP("127.0.0.1", server.port, timeout=LIMIT) as client:
         client.sendmail("a@example.com", "b@example.org", TEXT)  # no login on the SMTP port
-
-
-@pytest.mark.parametrize("method", ["auth_plain", "auth_login"])
-def test_smtplib_logs_in(startServer: StartServer, method: str) -> None:
-    server = startServer(*INSECURE)
-    server.addUser("bob@example.com", "secret")
-    with submit(server) as client:
-        client.user, client.password = "bob@example.com", "secret"
-        mechanism = method.removeprefix("auth_").upper()
-        assert client.auth(mechanism, getattr(client, method))[0] == 235
 
 
 def test_who_logged_in_may_relay_and_who_did_not_may_not(startServer: StartServer) -> None:
