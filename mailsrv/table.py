@@ -49,7 +49,10 @@ _PORT_HELP = (
 _SUBMISSION_HELP = "mail of users: who sends must log in (RFC 6409)"
 _SMTPS_HELP = "as --port, but TLS from the first octet"
 _LMTP_HELP = "LMTP for a mail server in front; also unix:PATH"
-_DB_HELP = "the database, sqlite:PATH; SMTPSTORE_DB says it too, and shows no password in ps"
+_DB_HELP = (
+    "the database, sqlite:PATH or mysql://USER:PASSWORD@HOST/NAME; SMTPSTORE_DB says it too, "
+    "and shows no password in ps"
+)
 _DOMAIN_HELP = "a local domain; none: every recipient is accepted and stored"
 _SMART_HOST_HELP = (
     "where mail for elsewhere goes instead of its MX, smtp://user:password@host:587; "
