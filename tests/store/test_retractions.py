@@ -74,6 +74,7 @@ class RetractionTests(SynchronousTestCase):
         self.assertNoResult(answer)
         self.dialect.atConnect += [lose] * 1000
         self.clock.pump([0.5] * 64)
+        self.failureResultOf(answer, Unavailable)
         self.dialect.atConnect.clear()
         self.clock.pump([0.5] * 3)
         self.assertNot("Removed" in " ".join(self.logged))
