@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import re
 import signal
@@ -157,7 +158,8 @@ def test_eight_times_50_mib_at_once_take_little_memory_and_hold_nobody_up(
         grown = peakMemory(server) - before
     print(f"memory grew by {grown / MIB:.1f} MiB; 4 KiB took {slowest:.3f} s at most")
     assert grown < 64 * MIB
-    assert slowest < 3.0  # all the large ones together take three times as long
+    # A server whose coverage is measured is several times slower.
+    assert slowest < (3.0 if "COVERAGE_PROCESS_CONFIG" in os.environ else 1.0)
     assert {sha for (sha,) in server.rows("SELECT sha256 FROM messages WHERE size > ?", MIB)} == {
         digest
     }
