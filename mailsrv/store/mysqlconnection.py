@@ -179,6 +179,10 @@ class MysqlConnection(pymysql.Connection):
         txn.execute(_ISOLATION)
         txn.execute(_SETTINGS_ASKED)
         [(largest, flush, hasBinlog, sync)] = txn.fetchall()
+        txn.execute("SHOW VARIABLES LIKE 'wsrep_on'")
+        if [value for _, value in txn.fetchall()] == ["ON"]:
+            # A node of Galera: what was committed on another is read here only after a wait.
+            txn.execute("SET SESSION wsrep_sync_wait = 1")
         self.largest = int(largest)
         self.durability = Durability(int(flush), bool(hasBinlog), int(sync))
         if requireDurable and self.durability.weaknesses:
