@@ -378,7 +378,10 @@ def test_the_environment_says_the_same() -> None:
     settings = read(env=environ)
     assert settings.db == "sqlite:a,b.db"
     assert settings.domains == ("example.com", "example.org")
-    assert endpoints(settings) == ("tcp:25:interface=127.0.0.1:backlog=1024", "tcp6:26:backlog=1024")
+    assert endpoints(settings) == (
+        "tcp:25:interface=127.0.0.1:backlog=1024",
+        "tcp6:26:backlog=1024",
+    )
     assert (settings.allowVrfy, settings.allowExpn) == (False, True)
     assert settings.limits.maxSize == 5
 
@@ -404,7 +407,10 @@ def test_a_file_says_the_same(toml: Path) -> None:
         'no-vrfy = true\nno-expn = false\ndb = "sqlite:a,b.db"\nrelay-client = []\n'
     )
     settings = read(f"config={toml}")
-    assert endpoints(settings) == ("tcp:25:interface=127.0.0.1:backlog=1024", "tcp6:26:backlog=1024")
+    assert endpoints(settings) == (
+        "tcp:25:interface=127.0.0.1:backlog=1024",
+        "tcp6:26:backlog=1024",
+    )
     assert settings.domains == ("example.com",)
     assert settings.limits == Limits(maxSize=5, timeout=1.5)
     assert (settings.allowVrfy, settings.allowExpn) == (False, True)
