@@ -200,6 +200,7 @@ async def test_a_5yz_of_the_next_hop_is_reported_at_once(
     refusing.close()
     [(data,)] = world.rows("SELECT data FROM messages WHERE sender = ''")
     assert data.count(b"Action: failed\r\n") == 2
+    await until(lambda: worker.counters.reports)
     assert (worker.counters.failed, worker.counters.reports) == (2, 1)
 
 
