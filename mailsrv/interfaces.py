@@ -336,9 +336,6 @@ class IClientExtension(Interface):
         is not shown to extensions again."""
 
 
-ParameterOwners = Mapping[str, IServerExtension]
-
-
 @dataclass(frozen=True, slots=True)
 class QueuedMessage:
     """A message that is queued, without its content; the fields are those of Message.

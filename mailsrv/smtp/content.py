@@ -97,9 +97,7 @@ class DotReader:
         """The fault of highest rank so far; what a fault outranks is not looked for any more."""
         if self.size > self._maxSize:
             return TOO_BIG
-        if self.fault is BARE_NEWLINE or (
-            not self._acceptBareNewlines and _hasBareNewline(content)
-        ):
+        if self.fault is BARE_NEWLINE or (not self._acceptBareNewlines and hasBareNewline(content)):
             return BARE_NEWLINE
         if self.fault or (self._maxLine and self._hasLongLine(content)):
             return CONTENT_LINE_TOO_LONG
@@ -118,7 +116,7 @@ class DotReader:
         return False
 
 
-def _hasBareNewline(content: bytes) -> bool:
+def hasBareNewline(content: bytes) -> bool:
     """Whether a CR or LF stands alone in `content`, which is never cut within a CRLF.
 
     The newline decoder notes which kinds it has seen: one pass, a third of three counts' time.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mailsrv.smtp.transparency import hasBareNewline
+from mailsrv.smtp.content import hasBareNewline
 
 MAX_LINE = 1000  # octets with CRLF (RFC 5321 §4.5.3.1.6)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from mailsrv.smtp.content import _hasBareNewline
+from mailsrv.smtp.content import hasBareNewline
 
-hasBareNewline = _hasBareNewline
 _NEWLINE = re.compile(rb"\r\n|\r|\n")
 
 
