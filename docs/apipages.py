@@ -11,8 +11,8 @@ import click
 from zope.interface.interface import InterfaceClass, Method
 
 import mailsrv
-from mailsrv import interfaces
 from mailsrv.cli import main
+from mailsrv.interfaces import client, events, queue, server
 
 
 def names() -> str:
@@ -28,11 +28,12 @@ def names() -> str:
 
 
 def everyInterface() -> str:
-    """Every interface of `mailsrv.interfaces`, in the order of the file."""
+    """Every interface of `mailsrv.interfaces`, in the order of the files."""
     return "\n".join(
         line
-        for value in vars(interfaces).values()
-        if isinstance(value, InterfaceClass) and value.__module__ == interfaces.__name__
+        for room in (server, client, queue, events)
+        for value in vars(room).values()
+        if isinstance(value, InterfaceClass) and value.__module__ == room.__name__
         for line in _interface(value)
     )
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mailsrv.adapters.twistedmail import TwistedMailDelivery
     from mailsrv.extensions.extension import ServerExtension
     from mailsrv.extensions.standard import standardExtensions
-    from mailsrv.interfaces import (
+    from mailsrv.interfaces.server import (
         IDirectory,
         IMessageStore,
         IPolicy,
@@ -45,14 +45,14 @@ _PLACES = {
     "CannotStore": "smtp.errors",
     "ConnectionPool": "store.pool",
     "ExtensionPlugin": "plugins",
-    "IDirectory": "interfaces",
-    "IMessageStore": "interfaces",
-    "IPolicy": "interfaces",
-    "IServerExtension": "interfaces",
-    "ISession": "interfaces",
-    "ISessionObserver": "interfaces",
-    "ITransaction": "interfaces",
-    "Limits": "interfaces",
+    "IDirectory": "interfaces.server",
+    "IMessageStore": "interfaces.server",
+    "IPolicy": "interfaces.server",
+    "IServerExtension": "interfaces.server",
+    "ISession": "interfaces.server",
+    "ISessionObserver": "interfaces.server",
+    "ITransaction": "interfaces.server",
+    "Limits": "interfaces.server",
     "Listener": "server.site",
     "Mailbox": "smtp.address",
     "MemoryStore": "store.memory",
@@ -63,7 +63,7 @@ _PLACES = {
     "Recipient": "smtp.message",
     "RelayPolicy": "policies.relay",
     "Reply": "smtp.reply",
-    "Resolution": "interfaces",
+    "Resolution": "interfaces.server",
     "ServerExtension": "extensions.extension",
     "SinkDirectory": "store.directory",
     "SmtpServerFactory": "server.factory",
