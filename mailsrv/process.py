@@ -53,6 +53,23 @@ def useMonotonicClock(reactor: Any) -> None:
         reactor.seconds = time.monotonic
 
 
+def stopOnce(reactor: Any) -> None:
+    """Have a reactor that is stopping already take no offence at being told so again.
+
+    Each signal is such a call, and of two that come together the second would leave a traceback.
+    """
+    stop: Callable[[], None] = reactor.stop
+    isTold = False
+
+    def stopNow() -> None:
+        nonlocal isTold
+        if not isTold:
+            stop()
+            isTold = True
+
+    reactor.stop = stopNow
+
+
 def rightsOf(uid: int | None, gid: int | None) -> tuple[int, int] | None:
     """The user and group that twistd will become, None where it stays what it is."""
     if uid is None:

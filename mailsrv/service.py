@@ -36,6 +36,7 @@ from mailsrv.process import (
     raiseFileLimit,
     rightsOf,
     runAs,
+    stopOnce,
     tryDirectory,
     useMonotonicClock,
 )
@@ -86,6 +87,7 @@ def makeService(options: Options) -> IService:
         # Only later does twistd change there itself.
         with chdir(twistd.get("rundir") or "."):
             useMonotonicClock(reactor)
+            stopOnce(reactor)
             service = _serviceFor(options, reactor)
             rights = rightsOf(twistd.get("uid"), twistd.get("gid"))
             runAs(rights, service.prepare)

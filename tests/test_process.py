@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from twisted.internet.base import ReactorBase
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.testing import MemoryReactorClock
 
@@ -27,6 +27,7 @@ from mailsrv.process import (
     raiseFileLimit,
     rightsOf,
     runAs,
+    stopOnce,
     tryDirectory,
     useMonotonicClock,
 )
@@ -58,6 +59,16 @@ def test_a_reactor_with_a_clock_of_its_own_keeps_it() -> None:
     reactor = MemoryReactorClock()
     useMonotonicClock(reactor)
     assert reactor.seconds() == 0
+
+
+def test_a_reactor_may_be_stopped_twice_and_one_that_does_not_run_still_says_so() -> None:
+    reactor = FakeReactor()
+    stopOnce(reactor)
+    with pytest.raises(ReactorNotRunning):
+        reactor.stop()
+    reactor.startRunning()
+    reactor.stop()
+    reactor.stop()
 
 
 # Users

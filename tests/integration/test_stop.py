@@ -86,6 +86,18 @@ def test_a_second_signal_leaves_no_traceback(startServer: StartServer) -> None:
     talk.close()
 
 
+def test_two_signals_at_once_leave_no_traceback(startServer: StartServer) -> None:
+    server = startServer()
+    Talk(server).close()
+    # Held until both are there, so that the reactor finds them together.
+    for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+        server.process.send_signal(number)
+    assert server.process.wait(LIMIT) in (-signal.SIGTERM, -signal.SIGINT)
+    server.waitFor("Received SIGINT")
+    server.waitFor("Received SIGTERM")
+    server.waitFor("Stopped")
+
+
 def assert_closed(server: Server) -> None:
     server.waitFor(r"Port \d+ Closed")
 
