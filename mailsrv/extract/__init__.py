@@ -6,6 +6,8 @@ too much is bounded by counts. So no content needs a time limit.
 
 from __future__ import annotations
 
+from io import IncrementalNewlineDecoder
+
 from mailsrv.extract.header import (
     Fields,
     charsetOf,
@@ -13,6 +15,7 @@ from mailsrv.extract.header import (
     kindOf,
     readDate,
     readHeader,
+    readPlainHeader,
     readSubject,
 )
 from mailsrv.extract.markup import htmlText
@@ -20,13 +23,14 @@ from mailsrv.extract.parts import Part, Parts
 from mailsrv.extract.text import TRANSFER_DECODERS, decode
 from mailsrv.smtp.message import Summary
 
-__all__ = ["extract", "extractPlain"]
+__all__ = ["extract", "extractFirst", "extractPlain"]
 
 MAX_HEAD = 1_048_576  # octets looked at
 MAX_SUBJECT = 1000  # characters
 MAX_BODY = 65_536  # characters
 MAX_MESSAGE_ID = 998  # characters: a line of RFC 5322 §2.1.1
 
+FIRST_LOOK = 98_304  # octets of a longer message that most often tell all there is to know
 PLAIN_SIZE = 65_536  # octets of a message that may be read inline
 PLAIN_HEADER = 8192  # octets of its header
 
@@ -42,17 +46,56 @@ def extractPlain(head: bytes) -> Summary | None:
     headerEnd = head.find(b"\r\n\r\n", 0, PLAIN_HEADER)
     if len(head) > PLAIN_SIZE or headerEnd < 0:
         return None
-    octets = _canonical(head)
-    fields, start = readHeader(octets, 0)
+    fields = readPlainHeader(_canonical(head[: headerEnd + 2]))
     if (
-        b"content-disposition" in fields
+        fields is None
+        or b"content-disposition" in fields
         or b"=?" in fields.get(b"subject", b"")
         or fields.get(b"content-transfer-encoding", b"").lower() not in _PLAIN_ENCODINGS
         or kindOf(fields, "text/plain") != "text/plain"
         or charsetOf(fields) not in _PLAIN_CHARSETS
     ):
         return None
-    return _summary(fields, _partText(octets[start:], fields, "text/plain"))
+    try:
+        text = head[headerEnd + 4 :].decode()
+    except UnicodeDecodeError:
+        return None
+    return _summary(fields, _readable(text))
+
+
+def extractFirst(head: bytes) -> Summary | None:
+    """The Summary of a message that goes on behind `head`, whatever follows; None: it takes more.
+
+    Attachments stand behind the text, and of a long text the beginning is kept. So 96 KiB do for
+    most, in 0.3 ms, where the 1 MiB of `extract` takes 2.5 to 4. Where it answers, it answers as
+    `extract` does.
+    """
+    octets = _canonical(head)
+    octets = octets[: octets.rfind(b"\n") + 1]  # no line that may be cut
+    fields, start = readHeader(octets, 0)
+    if octets[max(start - 2, 0) : start] != b"\n\n":
+        return None  # the header may go on
+    parts = Parts(octets)
+    for part, end in parts.walk(fields, start):
+        goesOn = end == len(octets)
+        if part.isEmbedded or (goesOn and parts.open):
+            return None
+        if part.rank == 0:
+            text = _beginning(octets, part) if goesOn else _textOf(octets, part, end)
+            return _summary(fields, text) if text and not text.isspace() else None
+        if goesOn:
+            return _summary(fields, None) if part.rank is None else None
+    return None
+
+
+def _beginning(octets: bytes, part: Part) -> str | None:
+    """The text of a part that goes on behind `octets`; None where more may change it."""
+    text = octets[part.start : part.start + MAX_BODY]
+    isKnown = len(text) == MAX_BODY and text.isascii()
+    isPlain = charsetOf(part.fields) in _PLAIN_CHARSETS
+    if isKnown and isPlain and encodingOf(part.fields) not in TRANSFER_DECODERS:
+        return _storable(text.decode(), MAX_BODY)
+    return None
 
 
 def extract(head: bytes) -> Summary:
@@ -95,11 +138,15 @@ def _body(octets: bytes, fields: Fields, start: int) -> str | None:
             firsts.setdefault(part.rank, (part, end))
     blank = None
     for _, (part, end) in sorted(firsts.items(), key=lambda item: item[0]):
-        text = _partText(octets[part.start : end], part.fields, part.kind)
+        text = _textOf(octets, part, end)
         if text and not text.isspace():
             return text
         blank = text if blank is None else blank
     return blank
+
+
+def _textOf(octets: bytes, part: Part, end: int) -> str:
+    return _partText(octets[part.start : end], part.fields, part.kind)
 
 
 def _partText(octets: bytes, fields: Fields, kind: str) -> str:
@@ -109,8 +156,12 @@ def _partText(octets: bytes, fields: Fields, kind: str) -> str:
         octets = decoder(octets)
     if kind == "text/html":
         return _storable(htmlText(decode(octets, charsetOf(fields)), MAX_BODY), MAX_BODY)
-    text = decode(_window(octets), charsetOf(fields))
-    return _storable(text.replace("\r\n", "\n").replace("\r", "\n"), MAX_BODY)
+    return _readable(decode(_window(octets), charsetOf(fields)))
+
+
+def _readable(text: str) -> str:
+    """The text with its line ends as LF, whichever they were."""
+    return _storable(IncrementalNewlineDecoder(None, translate=True).decode(text, True), MAX_BODY)
 
 
 def _window(octets: bytes) -> bytes:

@@ -49,6 +49,9 @@ class Parts:
         """Each part that holds no parts, and where it ends."""
         octets = self.octets
         part = self._enter(fields, start, "text/plain", False)
+        if part:  # nothing is open: the message is one part
+            yield part, len(octets)
+            return
         count = 0
         for delimiter in _DELIMITER.finditer(octets, max(start - 1, 0)):
             line = delimiter[1].rstrip()
