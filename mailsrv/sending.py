@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from secrets import token_hex
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IResolver
+from twisted.internet.interfaces import IAddress, IResolver
 from twisted.logger import Logger
 from twisted.names import cache, client, hosts
 from twisted.names.resolve import ResolverChain
@@ -24,6 +24,7 @@ from mailsrv.relay.delivery import Delivery
 from mailsrv.relay.events import Courier, Couriers
 from mailsrv.relay.here import Here
 from mailsrv.relay.observer import RelayObserver
+from mailsrv.relay.ourselves import Ourselves
 from mailsrv.relay.reporter import Reporter
 from mailsrv.relay.route import Route
 from mailsrv.relay.schedule import Schedule
@@ -90,11 +91,16 @@ class Sending:
         if settings.webhooks and not settings.webhookSecrets:
             _log.warn("Webhooks are not signed: set SMTPSTORE_WEBHOOK_SECRET")
 
-    def start(self) -> None:
-        """Begin to work."""
+    def start(self, ports: Iterable[IAddress] = ()) -> None:
+        """Begin to work; `ports`: where this server listens, for mail that leads back to it."""
         if self._worker is not None:
             if self._smartHost is None:
-                self._route = Route(self._nextHops().ofDomain, self._mxTransports)
+                us = Ourselves(ports)
+                self._route = Route(
+                    self._nextHops().ofDomain,
+                    self._mxTransports,
+                    lambda transport: us.isAt(*transport.ends),
+                )
             self._worker.start()
         if self._couriers is not None:
             self._couriers.start()

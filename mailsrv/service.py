@@ -25,7 +25,14 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from mailsrv.extract import MAX_HEAD, PLAIN_SIZE, extract, extractPlain
+from mailsrv.extract import (
+    FIRST_LOOK,
+    MAX_HEAD,
+    PLAIN_SIZE,
+    extract,
+    extractFirst,
+    extractPlain,
+)
 from mailsrv.observers import LogObserver
 from mailsrv.options import Options
 from mailsrv.process import (
@@ -240,7 +247,7 @@ class MailService(Service):
         if self._workers is not None:
             self._workers.start(self.ports)
         else:
-            self._sending.start()
+            self._sending.start(port.getHost() for port in self.ports)
         if self._inherited is None:
             self._announce()
 
@@ -352,9 +359,15 @@ def extractorIn(pool: ThreadPool, reactor: Any) -> Extractor:
             summary = extractPlain(head)
             if summary is not None:
                 return summary
-        return deferToThreadPool(reactor, pool, lambda: extract(content.head(MAX_HEAD)))
+        return deferToThreadPool(reactor, pool, _extractAll, content)
 
     return extractOf
+
+
+def _extractAll(content: Content) -> Summary:
+    """Its beginning most often tells all there is to know of a large message."""
+    first = extractFirst(content.head(FIRST_LOOK)) if content.size > FIRST_LOOK else None
+    return first or extract(content.head(MAX_HEAD))
 
 
 def showAddress(address: IAddress) -> str:

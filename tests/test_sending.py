@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.names import dns
@@ -72,7 +74,8 @@ class NoNames:
 class World:
     """A Sending with a database and a store; all mail goes to a port of this machine."""
 
-    def __init__(self, directory: Path, **given: list[str]) -> None:
+    def __init__(self, directory: Path, ports: Sequence[IAddress] = (), **given: list[str]) -> None:
+        self._ports = ports
         url = f"sqlite:{directory}/mail.db"
         given = {"domain": ["example.com"], "hostname": ["mx.example.com"], **given}
         self.settings = readSettings({"db": [url], **given}, {})[0]
@@ -98,7 +101,7 @@ class World:
         return tuple(row)
 
     async def __aenter__(self) -> World:
-        self.sending.start()
+        self.sending.start(self._ports)
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -131,6 +134,19 @@ async def test_a_domains_mail_goes_to_its_mx(tmp_path, viaMx):
         await until(lambda: sink.messages)
         await until(lambda: world.queued()[0] == "sent")
     await sink.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_mail_host_that_turns_out_to_be_ourselves_gets_no_mail(tmp_path, viaMx):
+    us = Sink()
+    viaMx(us.port)
+    world = World(tmp_path, ports=[IPv4Address("TCP", "0.0.0.0", us.port)])
+    async with world:
+        await world.put()
+        await until(lambda: world.queued()[0] == "failed")
+    assert world.queued()[1] == "554 5.4.6 The mail would come back to this host"
+    assert us.messages == []
+    await us.close()
 
 
 @pytest.mark.parametrize("host", ["mx.far", "somebody.else"])

@@ -87,6 +87,11 @@ class EsmtpTransport:
         """Whether, too, the certificate is the host's."""
         return self._writer is not None and self._writer.isVerified
 
+    @property
+    def ends(self) -> tuple[IAddress, IAddress]:
+        """The addresses of both ends of the connection: ours, and the server's."""
+        return self._connected().ends
+
     def connect(self) -> Deferred[None]:
         """Connect, await the greeting, say EHLO (HELO where that is answered 5yz), and give each
         extension its turn.

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import (
+    IAddress,
     IDelayedCall,
     IHandshakeListener,
     IReactorTime,
@@ -90,6 +91,11 @@ class EsmtpCommandWriter(Protocol):
         self._handshake: Deferred[None] | None = None
         self._willBeVerified = False
         self._timer: IDelayedCall | None = None
+
+    @property
+    def ends(self) -> tuple[IAddress, IAddress]:
+        """The addresses of both ends of the connection: ours, and the server's."""
+        return self.transport.getHost(), self.transport.getPeer()
 
     # What is said
 

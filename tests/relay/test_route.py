@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 
-from mailsrv.client.nexthop import TAKES_NO_MAIL, NextHop, NoNextHop
+from mailsrv.client.nexthop import LOOP, TAKES_NO_MAIL, NextHop, NoNextHop
 from mailsrv.interfaces import UnexpectedReply
 from mailsrv.relay.route import MAX_HOSTS, Route
 from mailsrv.smtp import local
@@ -22,12 +22,17 @@ class Way:
 
     def __init__(self, asked: list[str], name: str, refusal: Reply | None) -> None:
         self.name = name
+        self.hasQuit = False
         self._asked = asked
         self._refusal = refusal
 
     def connect(self) -> Deferred[None]:
         self._asked.append(self.name)
         return succeed(None) if self._refusal is None else fail(UnexpectedReply(self._refusal))
+
+    def quit(self) -> Deferred[None]:
+        self.hasQuit = True
+        return succeed(None)
 
 
 def connected(hosts: list[list[Reply | None]]) -> tuple[str | Reply, list[str]]:
@@ -68,6 +73,28 @@ def test_the_best_host_that_will_have_us(
 
 def test_only_so_many_hosts_are_asked() -> None:
     assert len(connected([[local.CANNOT_CONNECT]] * 20)[1]) == MAX_HOSTS
+
+
+@pytest.mark.parametrize(
+    ("before", "says"),
+    [([], LOOP), ([local.CANNOT_CONNECT], local.CANNOT_CONNECT), ([NO_SERVICE], NO_SERVICE)],
+    ids=["best", "one is down", "one refuses"],
+)
+def test_from_ourselves_on_no_host_is_asked(before: list[Reply], says: Reply) -> None:
+    asked: list[str] = []
+    ways = [Way(asked, str(n), reply) for n, reply in enumerate([*before, None, None])]
+    ours = ways[len(before)]
+    hops = [NextHop(way.name, "192.0.2.1") for way in ways]
+    route: Any = Route(
+        lambda _: succeed(hops),
+        lambda hop: [ways[int(hop.host)]],  # type: ignore[list-item]
+        lambda way: way is ours,  # type: ignore[comparison-overlap]
+    )
+    results: list[Any] = []
+    route.connect("x.example").addErrback(results.append)
+    assert results[0].value.reply == says
+    assert asked == [way.name for way in ways[:-1]]
+    assert ours.hasQuit
 
 
 def test_nowhere_to_go_is_an_answer_too() -> None:
