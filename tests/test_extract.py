@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from corpusfiles import corpus, crlf
-from mailsrv.extract import extract, extractPlain
+from mailsrv.extract import FIRST_LOOK, extract, extractFirst, extractPlain
 from mailsrv.smtp.message import Summary
 
 MIB = 1_048_576
@@ -73,6 +73,8 @@ def test_each_mail_of_the_corpus_gives_storable_values_and_both_paths_agree(name
         summary = extract(octets)
         assertStorable(summary)
         assert extractPlain(octets) in (None, summary)
+        for look in range(0, len(octets), 97 + len(octets) // 50):
+            assert extractFirst(octets[:look]) in (None, summary)
 
 
 def test_the_kind_of_line_end_makes_no_difference() -> None:
@@ -591,6 +593,75 @@ def test_plain_small_mail_takes_the_quick_path() -> None:
 )
 def test_anything_else_takes_the_long_one(octets: bytes) -> None:
     assert extractPlain(octets) is None
+
+
+# The first look at a large message
+
+FILLER = b"0123456789" * 7 + b"\r\n"
+ATTACHMENT = b"Content-Type: application/pdf\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+MIXED = (
+    b"Subject: two parts\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+    b"--b\r\nContent-Type: text/plain; charset=iso-8859-1\r\n\r\ngr\xfcn\r\n--b\r\n" + ATTACHMENT
+)
+
+
+@pytest.mark.parametrize(
+    ("begins", "body"),
+    [
+        (MIXED, "grün"),
+        (PLAIN_MAIL.replace(b"gr\xc3\xbcn", b"green"), "green\n"),
+        (b"Subject: a file\r\n" + ATTACHMENT, None),
+        (MIXED.replace(b"multipart/mixed", b"multipart/alternative"), "grün"),
+    ],
+    ids=["mixed", "text", "attachment", "alternative"],
+)
+def test_the_beginning_of_most_large_mail_tells_all(begins: bytes, body: str | None) -> None:
+    octets = begins + FILLER * 10_000 + b"--b--\r\n"
+    summary = extractFirst(octets[:FIRST_LOOK])
+    assert summary is not None
+    assert summary == extract(octets)
+    assert (summary.body or "")[: len(body or "")] == (body or "")
+    assert (summary.body is None) == (body is None)
+
+
+@pytest.mark.parametrize(
+    "begins",
+    [
+        b"X-Filler: x\r\n" * 10_000 + PLAIN_MAIL,
+        b"X-Filler: x\r\n\ty",
+        PLAIN_MAIL,  # UTF-8
+        PLAIN_MAIL.replace(b"8bit", b"base64"),
+        PLAIN_MAIL.replace(b"text/plain", b"text/html"),
+        MIXED.replace(b"gr\xfcn", b" \r\n"),
+        MIXED.replace(b"text/plain", b"text/html"),
+        MIXED.replace(b"gr\xfcn\r\n--b\r\n" + ATTACHMENT, b""),
+        MIXED.replace(b"--b\r\n", b""),
+        b"Content-Type: message/rfc822\r\n\r\n" + PLAIN_MAIL,
+        b"Content-Type: text/calendar\r\n\r\n",
+    ],
+)
+def test_where_the_beginning_does_not_tell_more_is_read(begins: bytes) -> None:
+    assert extractFirst((begins + FILLER * 2000)[:FIRST_LOOK]) is None
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(FIELDS, max_size=5),
+    st.lists(
+        st.sampled_from(
+            [b"--b", b"--b--", b"--c", b"Content-Type: text/plain\r\n", b"text", b"", b"gr\xfcn",
+             b"Content-Type: text/html\r\n", b"Content-Type: multipart/mixed; boundary=c\r\n",
+             b"Content-Type: message/rfc822\r\n", ATTACHMENT, FILLER * 1000]
+        ),
+        max_size=12,
+    ),
+    st.integers(0, 90_000),
+)  # fmt: skip
+def test_where_the_first_look_answers_it_answers_as_the_long_one(
+    fields: list[bytes], lines: list[bytes], look: int
+) -> None:
+    octets = b"\r\n".join([*fields, b"", *lines, b""])
+    assert extractFirst(octets[: min(look, len(octets) // 2)]) in (None, extract(octets))
 
 
 # The corpus itself
