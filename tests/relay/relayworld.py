@@ -95,7 +95,9 @@ class Sink:
         await self._factory.shutdown()
 
 
-def connector(port: Callable[[], int]) -> Callable[[str], Deferred[EsmtpTransport]]:
+def connector(
+    port: Callable[[], int], helo: str = HOST
+) -> Callable[[str], Deferred[EsmtpTransport]]:
     """Every domain's mail goes to this port of the machine."""
     from twisted.internet import reactor
 
@@ -105,7 +107,7 @@ def connector(port: Callable[[], int]) -> Callable[[str], Deferred[EsmtpTranspor
             EsmtpTransport(
                 endpoint,
                 reactor,  # type: ignore[arg-type]
-                helo=HOST,
+                helo=helo,
                 extensions=clientExtensions(),
                 hostname=hop.host,
             )

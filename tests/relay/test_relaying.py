@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import random
 import socket
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import pytest_twisted
@@ -29,35 +24,7 @@ from mailsrv.store.directory import SqlDirectory
 from mailsrv.store.sqlqueue import SqlQueue
 from relay.relayworld import HOST, RELAYED, Sink, SmtpSink, World, connector, now, until
 
-ROOT = Path(__file__).parents[2]
-RUN_WORKER = Path(__file__).with_name("runworker.py")
-
-
-@pytest.fixture
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """SQLite, unless the test is run on MariaDB too."""
-    if getattr(request, "param", "sqlite") == "mariadb":
-        return str(request.getfixturevalue("database").url)
-    return f"sqlite:{tmp_path}/mail.db"
-
-
 ON_BOTH = pytest.mark.parametrize("url", ["sqlite", "mariadb"], indirect=True)
-
-
-@pytest_twisted.async_yield_fixture
-async def world(url: str) -> AsyncIterator[World]:
-    world = World(url)
-    yield world
-    await world.close()
-
-
-@pytest_twisted.async_yield_fixture
-async def sink(world: World) -> AsyncIterator[Sink]:
-    """Where the world's mail goes."""
-    sink = Sink()
-    world.port = sink.port
-    yield sink
-    await sink.close()
 
 
 def freePort() -> int:
@@ -301,49 +268,3 @@ async def test_what_a_worker_that_stops_had_claimed_another_one_sends_at_once(
     world.worker("alive").start()
     await until(lambda: world.states() == {"sent"}, 5)
     assert world.rows() == [("sent", 1, world.rows()[0][2])]
-
-
-async def relayKilling(world: World, sink: Sink, count: int, kills: int) -> Counter[bytes]:
-    """Relay so many messages by two processes that are killed at times; what has arrived."""
-    octets = [b"Subject: %d\r\n\r\n" % number for number in range(count)]
-    await gatherResults([world.put(each) for each in octets])
-    chance = random.Random(5)
-    processes = [startWorker(world, sink) for _ in range(2)]
-    try:
-        for number in range(kills):
-            arrived = len(sink.messages)
-            goal = min(count - 1, arrived + chance.randint(1, max(1, count // kills)))
-            await until(lambda goal=goal: len(sink.messages) >= goal, 60)
-            victim = processes[number % 2]
-            victim.kill()
-            victim.wait()
-            processes[number % 2] = startWorker(world, sink)
-        await until(lambda: world.states() == {"sent"}, 120)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    arrived = Counter(sink.contents)
-    assert set(arrived) == {RELAYED + each for each in octets}
-    return arrived
-
-
-def startWorker(world: World, sink: Sink) -> subprocess.Popen[bytes]:
-    env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    return subprocess.Popen([sys.executable, RUN_WORKER, world.url, str(sink.port)], env=env)
-
-
-@ON_BOTH
-@pytest_twisted.ensureDeferred
-async def test_workers_may_be_killed_and_all_mail_arrives(world: World, sink: Sink) -> None:
-    arrived = await relayKilling(world, sink, count=150, kills=3)
-    # Twice only where the answer to the final dot was lost: at most one for each connection.
-    assert arrived.total() - 150 <= 3 * 5
-
-
-@pytest.mark.torture
-@ON_BOTH
-@pytest_twisted.ensureDeferred
-async def test_two_thousand_messages_survive_many_kills(world: World, sink: Sink) -> None:
-    arrived = await relayKilling(world, sink, count=2000, kills=20)
-    assert arrived.total() - 2000 <= 20 * 5
