@@ -91,7 +91,8 @@ class DotReader:
             kept = next((begun for begun in _BEGINNINGS_OF_END if octets.endswith(begun)), b"")
             self._heldBack = kept
             content = octets[: len(octets) - len(kept)]
-        return content.replace(b"\r\n.", b"\r\n") if dot >= 0 else content
+        # The first dot that begins a line is often the end's: then none is left to undo.
+        return content.replace(b"\r\n.", b"\r\n") if dot >= 0 and dot != end else content
 
     def _judge(self, content: bytes) -> Reply | None:
         """The fault of highest rank so far; what a fault outranks is not looked for any more."""
