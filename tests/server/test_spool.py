@@ -16,17 +16,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailsrv.server.spool import IN_MEMORY, Allowance, Spool, SpoolBudget
+from mailsrv.server.spool import IN_MEMORY, WHILE_PLENTY, Allowance, Spool, SpoolBudget
 from mailsrv.smtp.errors import OutOfRoom
 from mailsrv.smtp.message import Content
 
 PATTERN = bytes(range(251))
 LARGE = PATTERN * 1000  # 251,000 octets: no two pieces alike
+LITTLE = 1 << 18  # octets of memory of which 64 KiB leave nobody plenty
 
 
 @pytest.fixture
 def budget() -> SpoolBudget:
-    return SpoolBudget()
+    """So little memory that what is over 64 KiB goes into a file."""
+    return SpoolBudget(memory=LITTLE)
 
 
 def held(budget: SpoolBudget) -> tuple[int, int]:
@@ -64,9 +66,12 @@ class TestWhatWasWrittenIsRead:
         ),
         size=st.sampled_from([1000, 4096, IN_MEMORY, 1_048_576]),
         offset=st.sampled_from([0, 1, 999, IN_MEMORY, 100_000, 10_000_000]),
+        memory=st.sampled_from([LITTLE, 256 << 20]),
     )
-    def test_inAnyChunksAndPieces(self, sizes: list[int], size: int, offset: int) -> None:
-        budget = SpoolBudget()
+    def test_inAnyChunksAndPieces(
+        self, sizes: list[int], size: int, offset: int, memory: int
+    ) -> None:
+        budget = SpoolBudget(memory=memory)
         spool = Spool(budget)
         octets = b""
         for number, length in enumerate(sizes):
@@ -81,7 +86,7 @@ class TestWhatWasWrittenIsRead:
             octets[start : start + size] for start in range(offset, len(octets), size)
         ]
         assert b"".join(content.pieces(size)) == octets
-        assert spool.isInMemory == (len(octets) <= IN_MEMORY)
+        assert spool.isInMemory == (len(octets) <= IN_MEMORY or memory > LITTLE)
         assert sum(held(budget)) == len(octets)
         content.close()
         assert held(budget) == (0, 0)
@@ -119,7 +124,28 @@ class TestWhatWasWrittenIsRead:
 
 
 class TestTheFile:
-    def test_isMadeByTheFirstOctetOver64KiBAndGivesTheMemoryBack(self, budget: SpoolBudget) -> None:
+    def test_isMadeByTheFirstOctetOver2MiB(self) -> None:
+        budget = SpoolBudget()
+        spool = filled(budget, (LARGE * 9)[:WHILE_PLENTY], 30_000)
+        assert (spool.isInMemory, held(budget)) == (True, (WHILE_PLENTY, 0))
+        spool.write(b"x")
+        assert (spool.isInMemory, held(budget)) == (False, (0, WHILE_PLENTY + 1))
+        assert spool.head(WHILE_PLENTY + 1) == (LARGE * 9)[:WHILE_PLENTY] + b"x"
+        spool.close()
+
+    def test_isMadeEarlierWhereAQuarterOfTheMemoryIsHeld(self) -> None:
+        budget = SpoolBudget(memory=4_100_000)
+        first, second = filled(budget, LARGE * 3), filled(budget, LARGE)
+        assert (first.isInMemory, second.isInMemory) == (True, True)
+        second.write(LARGE[:40_000])
+        assert (first.isInMemory, second.isInMemory) == (True, False)
+        assert b"".join(second.pieces(9999)) == LARGE + LARGE[:40_000]
+        assert held(budget) == (len(LARGE) * 3, len(LARGE) + 40_000)
+        first.close()
+        second.close()
+        assert held(budget) == (0, 0)
+
+    def test_isMadeByTheFirstOctetOver64KiBWhereMemoryIsShort(self, budget: SpoolBudget) -> None:
         spool = Spool(budget)
         spool.write(LARGE[:IN_MEMORY])
         assert (spool.isInMemory, held(budget)) == (True, (IN_MEMORY, 0))
@@ -205,7 +231,7 @@ class TestOutOfRoom:
         assert held(budget) == (0, 0)
 
     def test_noMoreDiskThanTheBudgetHas(self) -> None:
-        budget = SpoolBudget(disk=100_000)
+        budget = SpoolBudget(LITTLE, disk=100_000)
         spool = Spool(budget)
         spool.write(LARGE[:100_000])
         with pytest.raises(OutOfRoom):
@@ -213,7 +239,7 @@ class TestOutOfRoom:
         assert held(budget) == (0, 0)
 
     def test_noDiskAtAllForWhatMemoryHeld(self) -> None:
-        budget = SpoolBudget(disk=1000)
+        budget = SpoolBudget(LITTLE, disk=1000)
         before = openFiles()
         spool = Spool(budget)
         spool.write(LARGE[:IN_MEMORY])
@@ -338,5 +364,6 @@ class TestTheAccount:
         allowance.take(40)
         assert allowance.held == 100
 
-    def test_theDefaultsAre256MiBOfMemoryAnd4GiBOfDisk(self, budget: SpoolBudget) -> None:
+    def test_theDefaultsAre256MiBOfMemoryAnd4GiBOfDisk(self) -> None:
+        budget = SpoolBudget()
         assert (budget.memory.limit, budget.disk.limit) == (268_435_456, 4_294_967_296)
