@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
-
 from mailsrv.interfaces import (
     Answer,
     IServerExtension,
@@ -74,9 +72,9 @@ def mail(session: Session, command: Command) -> MaybeDeferredAnswer:
         return r.UNKNOWN_PARAMETER
     transaction = Transaction(session, path, parameters)
     veto = firstVeto(_mailChecks(session, transaction))
-    if isinstance(veto, Deferred):
-        return veto.addCallback(_mailAnswered, session, transaction)
-    return _mailAnswered(veto, session, transaction)
+    if veto is None or isinstance(veto, Reply):
+        return _mailAnswered(veto, session, transaction)
+    return veto.addCallback(_mailAnswered, session, transaction)
 
 
 def _mailChecks(session: Session, transaction: Transaction) -> Checks:
@@ -107,9 +105,9 @@ def rcpt(session: Session, command: Command) -> MaybeDeferredAnswer:
     if transaction.accepted >= session.limits.maxRecipients:
         return r.TOO_MANY_RECIPIENTS
     veto = firstVeto(_rcptChecks(session, transaction, path, parameters))
-    if isinstance(veto, Deferred):
-        return veto.addCallback(_resolve, session, path, parameters)
-    return _resolve(veto, session, path, parameters)
+    if veto is None or isinstance(veto, Reply):
+        return _resolve(veto, session, path, parameters)
+    return veto.addCallback(_resolve, session, path, parameters)
 
 
 def _rcptChecks(
@@ -127,9 +125,9 @@ def _resolve(
     if veto is not None:
         return veto
     found = session.site.directory.resolve(path)
-    if isinstance(found, Deferred):
-        return found.addCallback(_resolved, session, path, parameters)
-    return _resolved(found, session, path, parameters)
+    if isinstance(found, Resolution):
+        return _resolved(found, session, path, parameters)
+    return found.addCallback(_resolved, session, path, parameters)
 
 
 def _resolved(found: Resolution, session: Session, path: Mailbox, parameters: Parameters) -> Reply:

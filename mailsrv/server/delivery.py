@@ -50,9 +50,9 @@ class Delivery:
             partial(policy.atContent, self._transaction, self._spool)
             for policy in self._site.policies
         )
-        if isinstance(veto, Deferred):
-            return veto.addCallback(self._judged)
-        return self._judged(veto)
+        if veto is None or isinstance(veto, Reply):
+            return self._judged(veto)
+        return veto.addCallback(self._judged)
 
     def _judged(self, veto: Answer) -> MaybeDeferredReply:
         if veto is not None:
@@ -61,9 +61,9 @@ class Delivery:
             summary = self._site.extract(self._spool)
         except Exception:
             summary = _unreadable(Failure())
-        if isinstance(summary, Deferred):
-            return summary.addErrback(_unreadable).addCallback(self._extracted)
-        return self._extracted(summary)
+        if isinstance(summary, Summary):
+            return self._extracted(summary)
+        return summary.addErrback(_unreadable).addCallback(self._extracted)
 
     def _extracted(self, summary: Summary) -> Deferred[Reply]:
         site, session, transaction = self._site, self._session, self._transaction

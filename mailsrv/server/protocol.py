@@ -276,12 +276,12 @@ class SmtpProtocol(LineReceiver):
     # Answers
 
     def _answer(self, answer: MaybeDeferredAnswer) -> None:
-        if isinstance(answer, Deferred):
-            self._stop(Hold.ANSWER)
-            self._answering = answer
-            answer.addCallback(self._answered)
-        else:
+        if answer is None or isinstance(answer, Reply):
             self._say(answer)
+            return
+        self._stop(Hold.ANSWER)
+        self._answering = answer
+        answer.addCallback(self._answered)
 
     def _answered(self, reply: Reply | None) -> None:
         self._answering = None

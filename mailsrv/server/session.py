@@ -188,9 +188,9 @@ class Session:
             answer = error.reply
         except Exception:
             answer = self._failed(Failure())
-        if isinstance(answer, Deferred):
-            return answer.addErrback(self._failed).addCallback(self._answered, verb, argument)
-        return self._answered(answer, verb, argument)
+        if answer is None or isinstance(answer, Reply):
+            return self._answered(answer, verb, argument)
+        return answer.addErrback(self._failed).addCallback(self._answered, verb, argument)
 
     def _answered(self, answer: Answer, verb: str, argument: bytes) -> Answer:
         return answer and self._said(answer, verb, argument)
@@ -212,9 +212,9 @@ class Session:
             answer = receiver(line)
         except Exception:
             answer = self._failed(Failure())
-        if isinstance(answer, Deferred):
-            return answer.addErrback(self._failed).addCallback(self._lineAnswered)
-        return self._lineAnswered(answer)
+        if isinstance(answer, Reply):
+            return self._lineAnswered(answer)
+        return answer.addErrback(self._failed).addCallback(self._lineAnswered)
 
     def _lineAnswered(self, reply: Reply) -> Reply:
         if not 300 <= reply.code < 400 and self.state is State.LINES:
@@ -328,9 +328,9 @@ class Session:
             answer = Delivery(self.site, self, self.transaction).start()
         except Exception:
             answer = self._failed(Failure())
-        if isinstance(answer, Deferred):
-            return answer.addErrback(self._failed).addCallback(self._contentSaid, reception)
-        return self._contentSaid(answer, reception)
+        if isinstance(answer, Reply):
+            return self._contentSaid(answer, reception)
+        return answer.addErrback(self._failed).addCallback(self._contentSaid, reception)
 
     def _contentSaid(self, reply: Reply, reception: Reception) -> Reply:
         """The content was answered: the transaction ends, but for lines too long (SMTP only)."""

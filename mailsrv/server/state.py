@@ -25,6 +25,8 @@ class State(Enum):
     TLS = auto()  # the connection turns to TLS
     CLOSED = auto()  # the last reply has been said
 
+    __hash__ = object.__hash__  # Enum's own is written in Python, and asked with every command
+
 
 _ANYTIME = frozenset(
     {"EHLO", "LHLO", "STARTTLS", "AUTH", "NOOP", "RSET", "VRFY", "EXPN", "HELP", "QUIT"}

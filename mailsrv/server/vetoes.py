@@ -14,8 +14,9 @@ def firstVeto(checks: Iterable[Callable[[], MaybeDeferredAnswer]]) -> MaybeDefer
     remaining = iter(checks)
     for check in remaining:
         answer = check()
+        if answer is None:
+            continue
         if isinstance(answer, Deferred):
             return answer.addCallback(lambda veto: veto or firstVeto(remaining))
-        if answer is not None:
-            return answer
+        return answer
     return None
