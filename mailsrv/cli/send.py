@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import Any, BinaryIO
+from shutil import copyfileobj
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, cast
 
 import click
 
 from mailsrv.cli.database import TEMPORARY, Complaint
 from mailsrv.cli.output import jsonOption, printRows, safe, say
 from mailsrv.client.envelope import Envelope, RecipientResult, SendResult
+from mailsrv.client.source import PIECE, Source
 from mailsrv.extensions.starttls import TlsPolicy
 from mailsrv.interfaces import UnexpectedReply
 from mailsrv.kinds import defaultHostname
@@ -22,6 +27,7 @@ from mailsrv.smtp.address import parseMailbox
 from mailsrv.smtp.reply import Reply
 
 PASSWORD_VARIABLE = "SMTPSTORE_PASSWORD"  # noqa: S105
+_IN_MEMORY = 2**20  # octets of a message that cannot be read twice
 _PORT = 25
 _IMPLICIT_PORT = 465
 
@@ -69,7 +75,8 @@ def send(
     bare = [_mailbox(each) for each in (sender, *recipients)]
     if "" in bare[1:]:
         raise click.UsageError("--to: <> is no recipient")
-    result = sendOver(remote, Envelope(bare[0], tuple(bare[1:]), withCrlf(file.read())))
+    with rewindable(file) as content:
+        result = sendOver(remote, Envelope(bare[0], tuple(bare[1:]), sourceFrom(content)))
     _show(result, asJson)
     codes = {each.reply.code // 100 for each in result.recipients}
     sys.exit(1 if 5 in codes else TEMPORARY if 4 in codes else 0)
@@ -133,6 +140,34 @@ def _mailbox(text: str) -> str:
 def withCrlf(octets: bytes) -> bytes:
     """A text of this machine as it goes over the wire."""
     return _BARE_LF.sub(b"\r\n", octets)
+
+
+@contextmanager
+def rewindable(file: BinaryIO) -> Iterator[BinaryIO]:
+    """The file itself where it can be read twice; else, of a pipe say, a copy that goes at the
+    end: in memory up to 1 MiB, beyond that in a temporary file."""
+    if file.seekable():
+        yield file
+        return
+    with SpooledTemporaryFile(_IN_MEMORY) as copy:
+        copyfileobj(file, copy, PIECE)
+        copy.seek(0)
+        yield cast(BinaryIO, copy)
+
+
+def sourceFrom(file: BinaryIO) -> Source:
+    """What a file holds from where it stands, CRLF at each line's end, a piece at a time."""
+    start = file.tell()
+
+    def pieces() -> Iterator[bytes]:
+        file.seek(start)
+        last = b""
+        while piece := file.read(PIECE):
+            # A CR and its LF may stand in two pieces.
+            yield withCrlf(last + piece)[len(last) :]
+            last = b"\r" if piece.endswith(b"\r") else b""
+
+    return Source(pieces, sum(map(len, pieces())))
 
 
 def sendOver(remote: Remote, envelope: Envelope) -> SendResult:

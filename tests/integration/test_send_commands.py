@@ -48,6 +48,35 @@ def test_send_and_sendmail_deliver_octets(startServer: StartServer) -> None:
     ]
 
 
+PEAK = """
+import atexit, re
+peak = lambda: re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1]
+atexit.register(lambda: print("peak:", peak()))
+from mailsrv.cli import main; main()
+"""
+
+
+@pytest.mark.parametrize("isPiped", [False, True], ids=["file", "pipe"])
+def test_a_large_message_is_not_held_in_memory(
+    startServer: StartServer, tmp_path: Path, isPiped: bool
+) -> None:
+    server = startServer()
+    file = tmp_path / "large.eml"
+    peaks = []
+    for lines in (1, 250_000):
+        file.write_bytes(b"Subject: Large\n\n" + (b"0123456789" * 7 + b"\n") * lines)
+        words = ["--server", server.address, "--from", "a@a.example", "--to", "b@b.example"]
+        done = run(
+            sys.executable, "-c", PEAK, "send", *words, *([] if isPiped else [str(file)]),
+            input=file.read_bytes() if isPiped else b"",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+        peaks.append(int(done.stdout.partition(b"peak:")[2]))
+    assert peaks[1] - peaks[0] < 8_192  # KiB, of a message of 17 MiB
+    [(size,)] = server.rows("SELECT max(size) FROM messages")
+    assert size == len(file.read_bytes()) + 250_002
+
+
 def test_what_the_server_says_is_the_exit_status(startServer: StartServer) -> None:
     server = startServer("--domain", "example.com")
     words = ["--server", server.address, "--from", "a@a.example", "--to", "no@example.com"]
