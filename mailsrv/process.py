@@ -10,6 +10,7 @@ import resource
 import socket
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ from twisted.internet.base import ReactorBase
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.util import runAsEffectiveUser
 
@@ -29,10 +31,12 @@ from mailsrv.store.migrate import SchemaError, check, upgrade
 
 _DATABASE_LIMIT = 10.0  # seconds that a database has to answer before it counts as down
 _LISTEN_HINTS = {
-    errno.EADDRINUSE: "another program listens there; stop it, or give another --port",
+    errno.EADDRINUSE: "another program listens there; stop it, or give another port",
     errno.EACCES: "only root may; start as root with twistd --uid USER, or take a port over 1023",
     errno.EADDRNOTAVAIL: "this machine has no such address; give another --interface",
 }
+
+_log = Logger(namespace="smtpstore")
 
 
 class StartError(Exception):
@@ -68,6 +72,23 @@ def stopOnce(reactor: Any) -> None:
             isTold = True
 
     reactor.stop = stopNow
+
+
+def endLater(seconds: float, end: Callable[[int], object] = os._exit) -> threading.Timer:
+    """End the process by force in so many seconds, if it is still there.
+
+    By a thread of its own, as a thread that hangs in a database's driver makes the reactor, or
+    the interpreter after it, wait for ever. What was not answered 250 by then is not promised.
+    """
+
+    def giveUp() -> None:
+        _log.critical("Something hangs and keeps the server from stopping: it is ended by force")
+        end(1)
+
+    timer = threading.Timer(seconds, giveUp)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def rightsOf(uid: int | None, gid: int | None) -> tuple[int, int] | None:
@@ -108,8 +129,10 @@ def openDatabase(dialect: Dialect, limit: float = _DATABASE_LIMIT) -> tuple[bool
         if dialect.upgradesItself:
             upgrade(dialect)
         return True, check(dialect, min(limit, _DATABASE_LIMIT))
-    except (SchemaError, Unavailable) as error:
-        if isinstance(error, Unavailable) and not dialect.upgradesItself:
+    except SchemaError as error:
+        raise StartError(str(error)) from None
+    except Unavailable as error:
+        if not dialect.upgradesItself:
             return False, [f"{error}; mail is answered 421 until it is"]
         raise StartError(f"{error}; see --db") from None
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import chdir, suppress
 from functools import partial
 from typing import Any
 
 from twisted.application.service import IService, Service
-from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import (
     CancelledError,
     Deferred,
@@ -19,12 +17,13 @@ from twisted.internet.defer import (
     maybeDeferred,
     succeed,
 )
-from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
+from mailsrv.announce import announceMail, announcePorts
 from mailsrv.extract import (
     FIRST_LOOK,
     MAX_HEAD,
@@ -38,6 +37,7 @@ from mailsrv.options import Options
 from mailsrv.process import (
     StartError,
     collectRarely,
+    endLater,
     listen,
     openDatabase,
     raiseFileLimit,
@@ -252,25 +252,10 @@ class MailService(Service):
             self._announce()
 
     def _announce(self) -> None:
-        """Say where SMTP listens and where mail goes."""
-        for port, listening in zip(self.settings.ports, self.ports, strict=True):
-            _log.info(
-                "{name} listens on {address}",
-                name=port.name,
-                address=showAddress(listening.getHost()),
-            )
-        if self.settings.tlsAuto:
-            _log.warn("The certificate is made by --tls auto: for trying out, nobody trusts it")
+        addresses = [port.getHost() for port in self.ports]
+        announcePorts(self.settings, addresses)
         self._sending.announce()
-        _log.info("Mail goes to {database}", database=self._dialect.describe())
-        if self.settings.domains:
-            _log.info(
-                "Local domains: {domains}; add a user with: smtpstore user add ADDRESS",
-                domains=", ".join(self.settings.domains),
-            )
-        else:
-            _log.info("No --domain is given: every recipient is accepted and stored (a sink)")
-            self._showHint()
+        announceMail(self.settings, self._dialect.describe(), addresses)
 
     async def _checkLater(self) -> None:
         """Say what `prepare` would have said, as soon as the database is there."""
@@ -292,17 +277,6 @@ class MailService(Service):
                 _log.warn("{warning}", warning=warning)
         return True
 
-    def _showHint(self) -> None:
-        for port, listening in zip(self.settings.ports, self.ports, strict=True):
-            address = listening.getHost()
-            if port.listener == Listener() and not isinstance(address, UNIXAddress):
-                _log.info(
-                    "Try it: echo Hello | curl --crlf smtp://{address} --mail-from me@example.com"
-                    " --mail-rcpt you@example.com --upload-file -",
-                    address=showAddress(address),
-                )
-                return
-
     # Stop
 
     def stopService(self) -> Deferred[None]:
@@ -316,7 +290,7 @@ class MailService(Service):
             # An impatient second signal would only leave a traceback in the log.
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
-            _endLater(STOP_AT_ALL)
+            endLater(STOP_AT_ALL)
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
@@ -368,28 +342,3 @@ def _extractAll(content: Content) -> Summary:
     """Its beginning most often tells all there is to know of a large message."""
     first = extractFirst(content.head(FIRST_LOOK)) if content.size > FIRST_LOOK else None
     return first or extract(content.head(MAX_HEAD))
-
-
-def showAddress(address: IAddress) -> str:
-    """The address as people write it: host:port, [host]:port or a path."""
-    if isinstance(address, UNIXAddress):
-        return os.fsdecode(address.name or b"a socket without a name")
-    host, port = getattr(address, "host", "?"), getattr(address, "port", "?")
-    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
-
-
-def _endLater(seconds: float, end: Callable[[int], object] = os._exit) -> threading.Timer:
-    """End the process by force in so many seconds, if it is still there.
-
-    By a thread of its own, as a thread that hangs in a database's driver makes the reactor, or
-    the interpreter after it, wait for ever. What was not answered 250 by then is not promised.
-    """
-
-    def giveUp() -> None:
-        _log.critical("Something hangs and keeps the server from stopping: it is ended by force")
-        end(1)
-
-    timer = threading.Timer(seconds, giveUp)
-    timer.daemon = True
-    timer.start()
-    return timer

@@ -34,6 +34,7 @@ RULES: dict[str, set[str] | None] = {
     "pytestfixture": {"testing"},
     "testing": {"smtp", "interfaces", "extract", "server", "store", "extensions", "policies"},
     # The rooms that know everybody: the way in.
+    "announce": None,
     "cli": None,
     "kinds": None,
     "options": None,

@@ -22,6 +22,7 @@ from twisted.internet.testing import MemoryReactorClock
 from mailsrv import process
 from mailsrv.process import (
     StartError,
+    endLater,
     listen,
     openDatabase,
     raiseFileLimit,
@@ -234,3 +235,14 @@ def test_an_endpoint_that_fails_says_why_and_what_to_do(
 def test_an_endpoint_that_cannot_be_understood_says_so() -> None:
     with pytest.raises(StartError, match="'tcp:x' is not an endpoint: "):
         listen(MemoryReactorClock(), "tcp:x", ServerFactory())
+
+
+# The end
+
+
+def test_the_last_resort_ends_the_process_in_its_time() -> None:
+    statuses: list[int] = []
+    timer = endLater(0.01, statuses.append)
+    timer.join(20)
+    assert statuses == [1]
+    assert timer.daemon

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.application.service import MultiService
-from twisted.internet import address
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
 from twisted.python.threadpool import ThreadPool
 
-from mailsrv.service import MailService, _endLater, extractorIn, showAddress
+from mailsrv.service import MailService, extractorIn
 from mailsrv.settings import Settings, readSettings
 from mailsrv.smtp.message import BytesContent, Summary
 
@@ -114,24 +113,3 @@ async def test_what_takes_longer_is_extracted_in_a_thread(monkeypatch: pytest.Mo
         assert len((await large).body or "") == 65_536
     finally:
         pool.stop()
-
-
-@pytest.mark.parametrize(
-    ("place", "text"),
-    [
-        (address.IPv4Address("TCP", "127.0.0.1", 25), "127.0.0.1:25"),
-        (address.IPv6Address("TCP", "::1", 25), "[::1]:25"),
-        (address.UNIXAddress("/run/smtp"), "/run/smtp"),
-        (address.UNIXAddress(None), "a socket without a name"),
-    ],
-)
-def test_an_address_is_shown_as_people_write_it(place: Any, text: str) -> None:
-    assert showAddress(place) == text
-
-
-def test_the_last_resort_ends_the_process_in_its_time() -> None:
-    statuses: list[int] = []
-    timer = _endLater(0.01, statuses.append)
-    timer.join(20)
-    assert statuses == [1]
-    assert timer.daemon
