@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from secrets import token_hex
@@ -23,7 +23,7 @@ from mailsrv.process import StartError
 from mailsrv.relay.delivery import Delivery
 from mailsrv.relay.events import Courier, Couriers
 from mailsrv.relay.here import Here
-from mailsrv.relay.observer import RelayObserver
+from mailsrv.relay.observer import RelayObserver, StoredObserver
 from mailsrv.relay.ourselves import Ourselves
 from mailsrv.relay.reporter import Reporter
 from mailsrv.relay.route import Route
@@ -39,6 +39,7 @@ from mailsrv.store.pool import ConnectionPool
 from mailsrv.store.sqlevents import SqlEvents
 from mailsrv.store.sqlqueue import SqlQueue
 
+QUEUE, EVENTS = "queue", "events"  # what processes tell one another
 QUEUE_THREADS = 2
 MX_PORT = 25
 STOP_COURIERS = 3.0  # seconds for requests under way, and as many again to write them down
@@ -54,7 +55,8 @@ class Sending:
     """The queue's worker and the couriers of one server, started and stopped with it.
 
     A sink never relays: without local domains there is no worker. Owns its pools; `store` and
-    `directory` are the server's. Raises StartError where something that is needed is missing.
+    `directory` are the server's. `tell`: another process sends, it is told QUEUE or EVENTS where
+    there is something for it. Raises StartError where something that is needed is missing.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Sending:
         reactor: Any,
         directory: IDirectory,
         store: IMessageStore,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self._settings = settings
         self._reactor = reactor
@@ -74,8 +77,15 @@ class Sending:
         self._smartHost = _checked(settings.smartHost)
         self._hasTls = hasTls()
         self.observers: list[ISessionObserver] = []
-        self._worker = self._makeWorker(directory) if settings.domains else None
-        self._couriers = self._makeCouriers() if settings.webhooks else None
+        self._worker: QueueWorker | None = None
+        self._couriers: Couriers | None = None
+        if settings.domains:
+            self._relay(directory, tell)
+        if settings.webhooks and tell is not None:
+            self.observers.append(StoredObserver(partial(tell, EVENTS)))
+        elif settings.webhooks:
+            self._couriers = self._makeCouriers()
+            self.observers.append(self._couriers)
 
     def announce(self) -> None:
         """Say in the log where mail and events go."""
@@ -105,6 +115,13 @@ class Sending:
         if self._couriers is not None:
             self._couriers.start()
 
+    def hear(self, word: str) -> None:
+        """Another process says that there is something to send."""
+        if word == QUEUE and self._worker is not None:
+            self._worker.poke()
+        elif word == EVENTS and self._couriers is not None:
+            self._couriers.poke()
+
     def stop(self, limit: float) -> Deferred[None]:
         """Begin nothing more, and write down what became of the rest, within `limit` seconds."""
         stopping = [self._worker.stop(limit)] if self._worker is not None else []
@@ -124,23 +141,27 @@ class Sending:
 
     # Queued mail
 
-    def _makeWorker(self, directory: IDirectory) -> QueueWorker:
+    def _relay(self, directory: IDirectory, tell: Callable[[str], None] | None) -> None:
         settings, pool = self._settings, self._open(QUEUE_THREADS, "queue")
         # The process comes first, as the name may be cut.
         name = f"{os.getpid()}-{token_hex(4)}@{settings.hostname}"
         queue = SqlQueue(pool, name, [each.url for each in settings.webhooks])
         reporter = Reporter(directory, settings.hostname, _now)
-        worker = QueueWorker(
-            queue,
-            Delivery(queue, reporter, self._reactor, _now, Schedule()),
-            self._connector(),
-            self._reactor,
-            _now,
-            hopOf=str if self._smartHost is None else lambda _: str(self._smartHost),
-            here=Here(directory, settings.domains),
-        )
-        self.observers.append(RelayObserver(queue, self._store, reporter, worker.poke))
-        return worker
+        poke: Callable[[], Any]
+        if tell is not None:
+            poke = partial(tell, QUEUE)
+        else:
+            self._worker = QueueWorker(
+                queue,
+                Delivery(queue, reporter, self._reactor, _now, Schedule()),
+                self._connector(),
+                self._reactor,
+                _now,
+                hopOf=str if self._smartHost is None else lambda _: str(self._smartHost),
+                here=Here(directory, settings.domains),
+            )
+            poke = self._worker.poke
+        self.observers.append(RelayObserver(queue, self._store, reporter, poke))
 
     def _connector(self) -> Connect:
         smartHost = self._smartHost
@@ -185,9 +206,7 @@ class Sending:
             ]
         except ImportError:
             raise StartError("--webhook needs treq: pip install 'smtpstore[webhook]'") from None
-        couriers = Couriers(Courier(source, each, self._reactor) for each in receivers)
-        self.observers.append(couriers)
-        return couriers
+        return Couriers(Courier(source, each, self._reactor) for each in receivers)
 
 
 def makeResolver(reactor: Any) -> IResolver:

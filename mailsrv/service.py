@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import chdir, suppress
 from functools import partial
 from typing import Any
@@ -34,6 +34,7 @@ from mailsrv.extract import (
 )
 from mailsrv.observers import LogObserver
 from mailsrv.options import Options
+from mailsrv.parent import Parent, adopt, inheritedSockets, shareOf
 from mailsrv.process import (
     StartError,
     collectRarely,
@@ -61,7 +62,7 @@ from mailsrv.store.directory import SinkDirectory, SqlDirectory
 from mailsrv.store.migrate import SchemaError, checkTables
 from mailsrv.store.pool import ConnectionPool
 from mailsrv.store.sqlstore import SqlStore
-from mailsrv.workers import Workers, adopt, endWithParent, inheritedSockets, shareOf
+from mailsrv.workers import Workers
 
 __all__ = ["MailService", "Options", "makeService"]
 
@@ -108,8 +109,9 @@ def _serviceFor(options: Options, reactor: Any) -> MailService:
     """The whole server, or where there are several processes the parent, or one of its workers."""
     settings, inherited = options.settings, inheritedSockets(os.environ)
     if inherited is not None:
-        endWithParent(reactor)
-        return MailService(shareOf(settings), reactor, isAlone=True, inherited=inherited)
+        parent = Parent(reactor, inherited)
+        parent.endWithIt()
+        return MailService(shareOf(settings), reactor, isAlone=True, parent=parent)
     workers = None
     if settings.workers > 1:
         twistd: Mapping[str, Any] = options.parent or {}
@@ -123,7 +125,7 @@ class MailService(Service):
 
     `prepare` and `bind` come before the start, and raise StartError. `isAlone`: the process is
     nobody else's, so that what hangs when it stops may be ended by force. `workers`: the processes
-    that accept in place of this one. `inherited`: this is such a process, and these its sockets.
+    that receive in place of this one. `parent`: this is such a process, and that started it.
     """
 
     name = "smtpstore"
@@ -133,11 +135,11 @@ class MailService(Service):
         settings: Settings,
         reactor: Any,
         isAlone: bool = False,
-        inherited: Sequence[int] | None = None,
+        parent: Parent | None = None,
         workers: Workers | None = None,
     ) -> None:
         self.settings = settings
-        self._inherited = inherited
+        self._parent = parent
         self._workers = workers
         self._reactor = reactor
         self._isAlone = isAlone
@@ -159,7 +161,8 @@ class MailService(Service):
         )
         self._tls = certificateOf(settings)
         directory = self._directory()
-        self._sending = Sending(settings, self._dialect, reactor, directory, self._store)
+        tell = parent.poke if parent is not None else None
+        self._sending = Sending(settings, self._dialect, reactor, directory, self._store, tell)
         self.factory = self._factory(directory)
         self.ports: list[IListeningPort] = []
 
@@ -214,8 +217,8 @@ class MailService(Service):
         self._warnings += [warning] if warning else []
         for number, port in enumerate(self.settings.ports):
             factory = self._factoryFor(port.listener)
-            if self._inherited is not None:
-                self.ports.append(adopt(self._reactor, self._inherited[number], factory))
+            if self._parent is not None:
+                self.ports.append(adopt(self._reactor, self._parent.sockets[number], factory))
                 continue
             listening = listen(self._reactor, port.endpoint, factory, owner)
             if self._workers is not None:
@@ -244,11 +247,10 @@ class MailService(Service):
         if not self._isChecked:
             self._checking = Deferred.fromCoroutine(self._checkLater())
         self._verifier.start()
+        self._sending.start(port.getHost() for port in self.ports)
         if self._workers is not None:
-            self._workers.start(self.ports)
-        else:
-            self._sending.start(port.getHost() for port in self.ports)
-        if self._inherited is None:
+            self._workers.start(self.ports, self._sending.hear)
+        if self._parent is None:
             self._announce()
 
     def _announce(self) -> None:
@@ -295,11 +297,13 @@ class MailService(Service):
 
     async def _stop(self) -> None:
         await gatherResults([maybeDeferred(port.stopListening) for port in self.ports])
+        gone = [
+            self._atMost(STOP_SESSIONS, self.factory.shutdown()),
+            self._atMost(STOP_SESSIONS, self._sending.stop(STOP_SESSIONS - 1.0)),
+        ]
         if self._workers is not None:
-            await self._atMost(STOP_WORKERS, self._workers.stop(STOP_WORKERS))
-        gone = self._atMost(STOP_SESSIONS, self.factory.shutdown())
-        await self._atMost(STOP_SESSIONS, self._sending.stop(STOP_SESSIONS - 1.0))
-        await gone
+            gone.append(self._atMost(STOP_WORKERS, self._workers.stop(STOP_WORKERS)))
+        await gatherResults(gone)
         # What is still not committed is withdrawn now, and its sessions get 421.
         await self._atMost(STOP_STORE, self._store.close(STOP_STORE - STOP_POOLS))
         closed = [self._lookUps.close(STOP_POOLS), self._sending.close(STOP_POOLS)]

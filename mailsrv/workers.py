@@ -1,35 +1,24 @@
 """Several processes behind the same ports (--workers).
 
-The parent binds the ports and does all there should be one of; its children inherit the listening
-sockets, accept, and share nothing but the database. A child that dies is started again.
+The parent binds the ports and does all there should be one of: it sends what is queued, delivers
+events, and answers for all. Its children inherit the listening sockets, receive mail, and share
+nothing but the database. A child that dies is started again.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from twisted.internet import stdio
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import (
-    IDelayedCall,
-    IListeningPort,
-    IProcessTransport,
-    IProtocolFactory,
-)
-from twisted.internet.protocol import ProcessProtocol, Protocol
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProcessTransport
+from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mailsrv.settings import Settings
+from mailsrv.parent import FIRST_SOCKET, INHERITED, PIPE
 
-INHERITED = "SMTPSTORE_INHERITED_SOCKETS"  # in the environment of a child: descriptors, with commas
-FIRST_SOCKET = 3
 FIRST_PAUSE = 1.0  # seconds before a child that has died is started again, doubled each time
 LAST_PAUSE = 30.0
 STEADY = 60.0  # a child that has lived so long begins anew with the first pause
@@ -38,43 +27,6 @@ STEADY = 60.0  # a child that has lived so long begins anew with the first pause
 _SECRET = frozenset({"db", "smart-host"})
 
 _log = Logger(namespace="smtpstore")
-
-
-def inheritedSockets(environ: Mapping[str, str]) -> list[int] | None:
-    """The descriptors of the listening sockets that a parent has left us; None: we are no child."""
-    text = environ.get(INHERITED)
-    return None if text is None else [int(number) for number in text.split(",")]
-
-
-def adopt(reactor: Any, descriptor: int, factory: IProtocolFactory) -> IListeningPort:
-    """Accept on an inherited socket."""
-    with socket.socket(fileno=os.dup(descriptor)) as inherited:
-        family = inherited.family
-    port: IListeningPort = reactor.adoptStreamPort(descriptor, family, factory)
-    os.close(descriptor)  # the port has one of its own
-    return port
-
-
-def shareOf(settings: Settings) -> Settings:
-    """A child's part of the limits that hold for the whole server, rounded up."""
-    count = settings.workers
-    return replace(
-        settings,
-        maxConnections=-(-settings.maxConnections // count),
-        maxConnectionsPerClient=-(-settings.maxConnectionsPerClient // count),
-        spoolMemory=-(-settings.spoolMemory // count),
-        spoolDisk=-(-settings.spoolDisk // count),
-    )
-
-
-def endWithParent(reactor: Any) -> None:
-    """Stop when the parent goes without a word: its end of our standard input is closed then."""
-
-    class Parent(Protocol):
-        def connectionLost(self, reason: Failure | None = None) -> None:
-            reactor.callLater(0, os.kill, os.getpid(), signal.SIGTERM)
-
-    stdio.StandardIO(Parent(), reactor=reactor)
 
 
 class Workers:
@@ -106,12 +58,14 @@ class Workers:
         for name in _SECRET & given.keys():
             self._environ["SMTPSTORE_" + name.upper().replace("-", "_")] = given[name][-1]
         self._sockets: list[int] = []
+        self._hear: Callable[[str], None] = _ignore
         self._children: dict[int, _Child] = {}
         self._timers: dict[int, IDelayedCall] = {}
         self._isStopping = False
 
-    def start(self, ports: Sequence[IListeningPort]) -> None:
-        """Start them all."""
+    def start(self, ports: Sequence[IListeningPort], hear: Callable[[str], None]) -> None:
+        """Start them all; `hear` is called with the words they say: `queue`, `events`."""
+        self._hear = hear
         self._sockets = [port.fileno() for port in ports]  # type: ignore[attr-defined]
         numbers = range(FIRST_SOCKET, FIRST_SOCKET + len(ports))
         self._environ[INHERITED] = ",".join(map(str, numbers))
@@ -122,7 +76,7 @@ class Workers:
         self._timers.pop(number, None)
         child = _Child(self, number, self._reactor.seconds(), pause)
         self._children[number] = child
-        descriptors: dict[int, int | str] = {0: "w", 1: self._out[0], 2: self._out[1]}
+        descriptors: dict[int, int | str] = {0: "w", 1: self._out[0], 2: self._out[1], PIPE: "r"}
         descriptors |= dict(enumerate(self._sockets, FIRST_SOCKET))
         child.process = self._reactor.spawnProcess(
             child,
@@ -132,6 +86,10 @@ class Workers:
             childFDs=descriptors,
         )
         _log.info("worker {number} of {count} started", number=number, count=self._count)
+
+    def heard(self, child: _Child, line: str) -> None:
+        """A child has said something over its pipe."""
+        self._hear(line)
 
     def ended(self, child: _Child, reason: str) -> None:
         """A child has ended; unless all are to, it is started again."""
@@ -179,12 +137,19 @@ class _Child(ProcessProtocol):
         self.gone: Deferred[None] = Deferred()
         self.process: IProcessTransport | None = None
         self._workers = workers
+        self._said = b""
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        if childFD != PIPE:
+            self.outReceived(data)
+            return
+        *lines, self._said = (self._said + data).split(b"\n")
+        for line in lines:
+            self._workers.heard(self, line.decode())
 
     def outReceived(self, data: bytes) -> None:
         for line in data.decode(errors="replace").splitlines():
             _log.info("worker {number}: {line}", number=self.number, line=line)
-
-    errReceived = outReceived
 
     def signal(self, name: str) -> None:
         if self.process is not None and not self.gone.called:
@@ -200,6 +165,10 @@ def _kill(children: Sequence[_Child]) -> None:
         if not child.gone.called:
             _log.critical("worker {number} does not end and is killed", number=child.number)
             child.signal("KILL")
+
+
+def _ignore(_: str) -> None:
+    """Before the start nobody is there to hear."""
 
 
 def main() -> None:

@@ -38,6 +38,7 @@ RULES: dict[str, set[str] | None] = {
     "cli": None,
     "kinds": None,
     "options": None,
+    "parent": None,
     "plugins": None,
     "ports": None,
     "process": None,

@@ -21,10 +21,8 @@ from mailsrv.interfaces import (
     EventRefused,
     IEventReceiver,
     IEventSource,
-    ISession,
-    ISessionObserver,
 )
-from mailsrv.smtp.message import Message
+from mailsrv.relay.observer import StoredObserver
 
 GATHER = 0.02  # seconds in which outcomes and pokes become one turn: 50 transactions a second
 POLL = 5.0  # seconds until the outbox is looked at though nobody has poked
@@ -290,14 +288,14 @@ class CallableReceiver:
         return succeed(None)
 
 
-@implementer(ISessionObserver)
-class Couriers:
+class Couriers(StoredObserver):
     """All couriers of a server, started, poked and stopped together.
 
     An observer of sessions: each message that was stored pokes them.
     """
 
     def __init__(self, couriers: Iterable[Courier]) -> None:
+        super().__init__(self._pokeAll)
         self._couriers = list(couriers)
 
     def start(self) -> None:
@@ -310,15 +308,6 @@ class Couriers:
         stopped = gatherResults([courier.stop(limit) for courier in self._couriers])
         return stopped.addCallback(lambda _: None)
 
-    def messageStored(self, session: ISession, message: Message, seconds: float) -> None:
+    def _pokeAll(self) -> None:
         for courier in self._couriers:
             courier.poke()
-
-    def sessionOpened(self, session: ISession) -> None:
-        """Nothing to tell."""
-
-    def sessionClosed(self, session: ISession, reason: str) -> None:
-        """Nothing to tell."""
-
-    def commandRefused(self, *refused: object) -> None:
-        """Nothing to tell."""

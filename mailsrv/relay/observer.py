@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -15,6 +16,26 @@ from mailsrv.relay.reporter import Reporter
 from mailsrv.smtp.message import Message
 from mailsrv.smtp.notify import expanded, wants
 from mailsrv.smtp.reply import Reply
+
+
+@implementer(ISessionObserver)
+class StoredObserver:
+    """Calls `poke` for each message stored: there is an event to deliver."""
+
+    def __init__(self, poke: Callable[[], Any]) -> None:
+        self.poke = poke
+
+    def messageStored(self, session: ISession, message: Message, seconds: float) -> None:
+        self.poke()
+
+    def sessionOpened(self, session: ISession) -> None:
+        """Nothing to do."""
+
+    def sessionClosed(self, session: ISession, reason: str) -> None:
+        """Nothing to do."""
+
+    def commandRefused(self, session: ISession, verb: str, argument: bytes, reply: Reply) -> None:
+        """Nothing to do."""
 
 
 @implementer(ISessionObserver)
@@ -31,7 +52,7 @@ class RelayObserver:
         queue: IQueue,
         store: IMessageStore,
         reporter: Reporter,
-        poke: Callable[[], None],
+        poke: Callable[[], Any],
         log: Logger | None = None,
     ) -> None:
         self._queue = queue

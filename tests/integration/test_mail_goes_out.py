@@ -243,11 +243,29 @@ def test_a_stop_does_not_wait_for_a_next_hop_and_gives_back_what_was_claimed(
     host.close()
 
 
-def test_several_processes_send_too(startServer: StartServer, sink: Server) -> None:
+def test_what_workers_receive_is_sent_at_once(startServer: StartServer, sink: Server) -> None:
+    """The parent looks by itself each five seconds; told of each it needs no time at all."""
     relay = startForwarder(startServer, f"smtp://{sink.address}", workers=2)
+    began = time.monotonic()
+    for number in range(1, 7):
+        put(relay, "away@example.com")
+        until(lambda number=number: len(received(sink)) == number)
+    assert time.monotonic() - began < 15
+
+
+def test_of_several_processes_only_the_parent_sends(startServer: StartServer) -> None:
+    host = FakeHost({"MAIL": None})
+    relay = startForwarder(startServer, f"smtp://127.0.0.1:{host.port}", workers=2)
     for _ in range(4):
         put(relay, "away@example.com")
-    until(lambda: len(received(sink)) == 4)
+    ask = "SELECT DISTINCT claimed_by FROM queue WHERE claimed_by IS NOT NULL"
+    held = "SELECT COUNT(*) FROM queue WHERE claimed_by IS NOT NULL"
+    until(lambda: relay.rows(held) == [(4,)])
+    owners = {claim.partition("-")[0] for (claim,) in relay.rows(ask)}
+    assert owners == {str(relay.process.pid)}
+    relay.stop()
+    assert relay.rows(held) == [(0,)]
+    host.close()
 
 
 # Never an open relay
@@ -385,14 +403,17 @@ def application() -> Iterator[http.server.HTTPServer]:
     server.server_close()
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_application_is_told_of_each_message(
-    startServer: StartServer, application: Any
+    startServer: StartServer, application: Any, workers: str
 ) -> None:
     key = b"k" * 24
     url = f"http://127.0.0.1:{application.server_port}/mail"
     server = startServer(
         "--webhook",
         url,
+        "--workers",
+        workers,
         env={"SMTPSTORE_WEBHOOK_SECRET": "whsec_" + base64.b64encode(key).decode()},
     )
     server.waitFor(f"Events go to {url}")

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from integration.realserver import LIMIT, Server, StartServer
+from mailsrv.parent import shareOf
 from mailsrv.settings import readSettings
-from mailsrv.workers import shareOf
 
 
 def children(server: Server) -> set[int]:
