@@ -12,6 +12,8 @@ from mailsrv.smtp.command import Parameters
 from mailsrv.smtp.reply import Reply
 
 _NAME = re.compile("[A-Za-z0-9][A-Za-z0-9-]*")
+# Characters of a reply in which an address is looked for: it may be of any length, and all "<".
+_LOOKED_AT = 4096
 _VALUE = re.compile("[!-<>-~\u0080-\ud7ff\ue000-\U0010ffff]+")
 
 
@@ -79,7 +81,7 @@ def newAddress(reply: Reply) -> str | None:
     """The address a 251 or 551 names, without brackets; None where there is none (§3.4)."""
     if reply.code not in (251, 551):
         return None
-    text = " ".join(reply.lines)
+    text = " ".join(reply.lines)[:_LOOKED_AT]
     for match in re.finditer("<", text):
         found = scanPath(text[match.start() :])
         if found is not None and not found[0].isNull:

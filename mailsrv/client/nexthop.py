@@ -14,7 +14,7 @@ from twisted.names import dns
 from twisted.names.error import AuthoritativeDomainError, DNSNameError
 
 from mailsrv.smtp import local
-from mailsrv.smtp.address import domainKey, isAddressLiteral
+from mailsrv.smtp.address import domainKey, isAddressLiteral, isDomain
 from mailsrv.smtp.local import LocalReply
 
 MAX_CNAMES = 8
@@ -81,7 +81,7 @@ class NextHops:
             return self._ofLiteral(domain)
         name = _name(domain)
         records = await self._lookUp(self._resolver.lookupMailExchange, name, dns.MX)
-        exchanges = [(record.preference, _name(str(record.name))) for record in records]
+        exchanges = [(record.preference, _nameOf(record)) for record in records]
         if not exchanges:
             return await self._ofHosts([(0, [name])], NO_SUCH_DOMAIN)
         if all(not host for _, host in exchanges):
@@ -99,7 +99,7 @@ class NextHops:
     def _inOrder(self, exchanges: Iterable[tuple[int, str]]) -> list[tuple[int, list[str]]]:
         groups: dict[int, list[str]] = {}
         for preference, host in exchanges:
-            if host:
+            if isDomain(host):
                 groups.setdefault(preference, []).append(host)
         for hosts in groups.values():
             self._shuffle(hosts)
@@ -168,7 +168,7 @@ class NextHops:
             except Exception:
                 raise NoNextHop(DNS_DOWN) from None
             aliases = {
-                _name(str(record.name)): _name(str(record.payload.name))
+                _nameOf(record): _nameOf(record.payload)
                 for record in answers
                 if record.type == dns.CNAME
             }
@@ -178,7 +178,7 @@ class NextHops:
             found = [
                 record.payload
                 for record in answers
-                if record.type == kind and _name(str(record.name)) == end
+                if record.type == kind and _nameOf(record) == end
             ]
             if found or end == name:
                 return found
@@ -194,6 +194,11 @@ def _orFail(hops: list[NextHop], fault: LocalReply) -> list[NextHop]:
 
 def _address(packed: bytes) -> str:
     return str(ip_address(packed))
+
+
+def _nameOf(record: Any) -> str:
+    """The name a record is of, or names; any octet may stand in it."""
+    return _name(record.name.name.decode("ascii", "backslashreplace"))
 
 
 def _name(name: str) -> str:

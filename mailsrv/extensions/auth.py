@@ -219,10 +219,19 @@ class AuthClient(ClientExtension):
             words = [b"LOGIN", _base64(self._name), _base64(self._password)]
         else:
             return local.AUTH_NOT_OFFERED
-        return Deferred.fromCoroutine(_logIn(writer, words))
+        return Deferred.fromCoroutine(self._logIn(writer, words))
+
+    async def _logIn(self, writer: IEsmtpCommandWriter, words: list[bytes]) -> Reply | None:
+        said = await _converse(writer, words)
+        secrets = {self._password, *(word.removeprefix(b"PLAIN ") for word in words)}
+        secrets -= {b"", b"LOGIN"}
+        if said is not None and any(each.decode() in said.text for each in secrets):
+            # Some repeat a command they do not like, and replies are logged and kept.
+            return Reply(said.code, said.enhanced, ("What it said holds the credentials",))
+        return said
 
 
-async def _logIn(writer: IEsmtpCommandWriter, words: list[bytes]) -> Reply | None:
+async def _converse(writer: IEsmtpCommandWriter, words: list[bytes]) -> Reply | None:
     """Say AUTH, and each further response when asked for it; the last is answered 235."""
     commands = [Command("AUTH", words[0])]
     commands += [Command(word.decode("ascii")) for word in words[1:]]

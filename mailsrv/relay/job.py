@@ -14,6 +14,7 @@ from mailsrv.smtp.notify import wants
 from mailsrv.smtp.reply import Reply
 
 MAX_RECIPIENTS = 100  # of one transaction; every server takes as many (RFC 5321 §4.5.3.1.8)
+MAX_SAID = 1000  # characters of a reply that are kept and logged
 EXPIRED = "4.4.7"  # delivery time expired (RFC 3463)
 
 LOOP = local(554, "5.4.6", "The message has been through too many hands: it goes in a circle")
@@ -59,7 +60,7 @@ def judge(
     """What a reply makes of an item: 2yz sent, 5yz failed, all else tried again while there is
     time. `remote`: who said it. `passesOn`: whether the next hop reports by itself (DSN).
     `chance`: of the schedule; the same for all that shall stay together."""
-    said = reply.octets.decode("utf-8", "replace").rstrip("\r\n").replace("\r\n", " / ")
+    said = reply.octets.decode("utf-8", "replace").rstrip("\r\n").replace("\r\n", " / ")[:MAX_SAID]
 
     def reported(action: str, status: str, until: datetime | None = None) -> Reported:
         return Reported(action, item.recipient, item.parameters, status, reply, remote, until)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from io import BytesIO
 
 import pytest
@@ -266,6 +267,13 @@ def test_251_and_551_name_the_new_address(code):
 )
 def test_new_address(said, address):
     assert newAddress(said) == address
+
+
+def test_a_reply_full_of_what_might_be_an_address_takes_no_time():
+    began = time.process_time()
+    assert newAddress(reply(551, "5.1.6", *["<" * 2000] * 200)) is None
+    assert newAddress(reply(251, "2.1.5", *['<"' * 1000] * 200)) is None
+    assert time.process_time() - began < 0.5  # 3 s where all of it is looked at
 
 
 # What is refused on our side

@@ -48,6 +48,14 @@ ZONE = {
     + [MX(20, f"gone{n}.example") for n in range(9)]
     + [MX(30, "mx2.example")],
     "xn--bcher-kva.example": [MX(10, "mx1.example")],
+    "strange.example": [
+        MX(5, b"\xff\xfe.example"),
+        MX(5, b"mx1.example\r\nStatus: 2"),
+        MX(5, b"mx1 .example"),
+        MX(10, "mx2.example"),
+    ],
+    "garbage.example": [MX(10, b"\xff.example")],
+    "strangealias.example": [CNAME(b"\xff.example")],
 }
 
 
@@ -112,6 +120,7 @@ def finder(resolver, **options) -> NextHops:
         ("noaaaa.example", ["192.0.2.7"]),
         ("crowd.example", ["192.0.2.1"]),
         ("bücher.example", ["192.0.2.1"]),
+        ("strange.example", ["192.0.2.2"]),
         ("[192.0.2.200]", ["192.0.2.200"]),
         ("[IPv6:2001:db8::1]", ["2001:db8::1"]),
     ],
@@ -130,6 +139,8 @@ async def test_where_a_domains_mail_goes(resolver, domain, addresses):
         ("dangling.example", 550, "5.1.2"),
         ("null.example", 556, "5.1.10"),
         ("nohost.example", 550, "5.4.4"),
+        ("garbage.example", 550, "5.4.4"),
+        ("strangealias.example", 550, "5.1.2"),
         ("broken.example", 451, "4.4.3"),
         ("sick.example", 451, "4.4.3"),
         ("loop1.example", 451, "4.4.3"),

@@ -55,6 +55,31 @@ def test_credentials_that_are_not_accepted_end_the_connection(answer, said):
     it.hear(b"QUIT\r\n")
 
 
+@pytest.mark.parametrize(
+    ("offer", "answers"),
+    [
+        (b"AUTH PLAIN", [b"501 5.5.4 AUTH PLAIN AHfDpGxkbwBrcm9rb2RpbA==: what?\r\n"]),
+        (b"AUTH PLAIN", [b"535-5.7.8 wrong\r\n535 5.7.8 your krokodil is\r\n"]),
+        (b"AUTH LOGIN", [b"334 \r\n", b"334 \r\n", b"500 5.5.1 a3Jva29kaWw=\r\n"]),
+    ],
+)
+def test_credentials_that_come_back_in_a_reply_go_no_further(offer, answers):
+    it, connected = begun(offer)
+    for answer in answers:
+        it.say(answer)
+    said = failed(connected)
+    assert said.code == int(answers[-1][:3])
+    assert said.enhanced.startswith("5.")
+    for secret in ("krokodil", "AHfDpGxkbwBrcm9rb2RpbA", "a3Jva29kaWw"):
+        assert secret not in str(said)
+
+
+def test_what_else_is_said_of_a_login_is_heard():
+    it, connected = begun(b"AUTH LOGIN")
+    it.say(b"504 5.5.4 LOGIN is not for you\r\n")
+    assert failed(connected) == reply(504, "5.5.4", "LOGIN is not for you")
+
+
 def test_a_name_that_is_not_accepted_keeps_the_password_back():
     it, connected = begun(b"AUTH LOGIN")
     it.wire.clear()

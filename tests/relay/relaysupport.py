@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from mailsrv.client.envelope import Envelope, RecipientResult, SendResult
@@ -316,14 +317,20 @@ class Net:
 class Relay:
     """A worker over all these; `now` moves with the clock."""
 
-    def __init__(self, *items: QueueItem, octets: bytes = OCTETS, **limits: Any) -> None:
+    def __init__(
+        self,
+        *items: QueueItem,
+        octets: bytes = OCTETS,
+        log: Logger | None = None,
+        **limits: Any,
+    ) -> None:
         self.clock = Clock()
         self.queue = MemoryQueue(*items, octets=octets)
         self.directory = Directory()
         self.net = Net()
         reporter = Reporter(self.directory, HOST, self.now)
         self.delivery = Delivery(
-            self.queue, reporter, self.clock, self.now, Schedule(jitter=0.0), lambda: 0.5
+            self.queue, reporter, self.clock, self.now, Schedule(jitter=0.0), lambda: 0.5, log
         )
         self.worker = QueueWorker(
             self.queue,

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger, formatEvent
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
@@ -127,6 +128,19 @@ def test_each_recipient_has_its_own_fate() -> None:
     assert relay.queue.rows[3].nextAttemptAt == NOON + timedelta(minutes=1)
     counters = relay.worker.counters
     assert (counters.sent, counters.failed, counters.deferred, counters.reports) == (1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("code", [250, 450, 550])
+def test_a_reply_of_any_length_is_a_short_line_in_the_log_and_in_the_queue(code: int) -> None:
+    lines: list[str] = []
+    log = Logger(observer=lambda event: lines.append(formatEvent(event)))
+    relay = Relay(makeItem(), log=log)
+    relay.net.reply = reply(code, "", *["x" * 2000] * 200)
+    relay.run()
+    assert relay.queue.rows[1].settled == 1
+    assert len(relay.queue.rows[1].reply) == 1000
+    assert f"{code}-xxx" in lines[-1]
+    assert max(map(len, lines)) < 1300
 
 
 def test_a_4yz_is_tried_again_and_again_until_it_is_taken() -> None:
