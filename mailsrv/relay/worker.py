@@ -263,7 +263,9 @@ class QueueWorker:
                 job = await hop.take(self.limits.linger if self._isRunning else 0.0)
                 if job is None or not self._isRunning:
                     break
-                if not await self._try(transport, job, isFresh=number == 0):
+                # It may have ended while it was idle, though no message has gone over it yet.
+                isDone = transport.isConnected and await self._try(transport, job, number == 0)
+                if not isDone:
                     hop.waiting.appendleft(job)
                     break
                 if not transport.isConnected:
