@@ -34,7 +34,7 @@ class HopSession(StringTransport):
     """One connection, seen from the hop: what it hears it answers a moment later.
 
     `isDeaf`: it reads no more, and the client's buffer is full at once. `ending`: how the client
-    ended it.
+    ended it. `sent`: all that the client has written.
     """
 
     def __init__(self, hop: HostileHop) -> None:
@@ -42,12 +42,14 @@ class HopSession(StringTransport):
         self.hop = hop
         self.ending = ""
         self.isDeaf = False
+        self.sent = b""
         self._buffer = b""
         self._awaited = 0  # octets of a chunk
         self._isData = False
 
     def write(self, octets: bytes) -> None:
         assert not self.ending, f"written after the end: {octets[:80]!r}"
+        self.sent += octets
         if self.isDeaf:
             if self.producer is not None:
                 self.producer.pauseProducing()
@@ -185,10 +187,18 @@ class HostileRelay(Relay):
     def settle(self, limit: float) -> float:
         """Let time pass until the message is settled once more; the seconds it took."""
         before, began = self.row.settled, self.clock.seconds()
-        while self.row.settled == before:
-            assert self.clock.seconds() - began < limit, f"not settled: {self.hop.heard[-5:]}"
-            self.clock.advance(0 if self._isDue() else 1)
+        self._until(lambda: self.row.settled > before, limit)
         return self.clock.seconds() - began
+
+    def awaitAll(self, limit: float) -> None:
+        """Let time pass until each message has been settled."""
+        self._until(lambda: all(row.settled for row in self.queue.rows.values()), limit)
+
+    def _until(self, happened: Callable[[], bool], limit: float) -> None:
+        deadline = self.clock.seconds() + limit
+        while not happened():
+            assert self.clock.seconds() < deadline, f"not settled: {self.hop.heard[-5:]}"
+            self.clock.advance(0 if self._isDue() else 1)
 
     def _isDue(self) -> bool:
         return any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls())
