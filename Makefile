@@ -60,5 +60,5 @@ $(VENV)/.installed: $(WHAT) | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[dev,mysql,tls,web,bench]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,mysql,tls,web,webhook,bench]'
 	@touch $@

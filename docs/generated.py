@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 from mailsrv.smtp import reply as replies  # noqa: E402
 from mailsrv.smtp.reply import Reply  # noqa: E402
 from mailsrv.table import OPTIONS, Option  # noqa: E402
+from mailsrv.web.metrics import METRICS  # noqa: E402
 
 README = ROOT / "README.rst"
 Row = Sequence[str]
@@ -260,10 +261,23 @@ def replyTable() -> str:
     return listTable(("code", "enhanced", "text", "reason"), rows, "7 11 42 40")
 
 
+# Metrics
+
+
+def metrics() -> str:
+    """Every metric of ours."""
+    rows = []
+    for metric in METRICS:
+        label = f"{{{metric.label}}}" if metric.label else ""
+        rows.append((code(metric.name + label), metric.kind, text(metric.help)))
+    return listTable(("name", "kind", "meaning"), rows, "42 12 46")
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "options": options,
     "schema": schema,
     "replies": replyTable,
+    "metrics": metrics,
 }
 
 

@@ -1,9 +1,9 @@
 """A worker's side of --workers: what it has from the process that started it, and tells it.
 
 It inherits the listening sockets and a pipe. Over the pipe it says, a line each, that there is
-something to send (`queue`, `events`): the parent does all sending. A pipe and not a look into the
-database once a second, as that would add the second to every message; and should a word be lost,
-the parent looks by itself some seconds later.
+something to send (`queue`, `events`), as the parent does all sending, and what it has counted. A
+pipe, as a look into the database once a second would add that second to every message; should a
+word be lost, the parent looks by itself some seconds later.
 """
 
 from __future__ import annotations
@@ -11,22 +11,25 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from twisted.internet import stdio
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocolFactory
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 
 from mailsrv.settings import Settings
+from mailsrv.web.receiving import Counts
 
 INHERITED = "SMTPSTORE_INHERITED_SOCKETS"  # in the environment of a child: descriptors, with commas
 PIPE = 3  # the descriptor of the pipe
 FIRST_SOCKET = 4
 GATHER = 0.01  # seconds in which what is said again is said once
+REPORT = 1.0  # seconds between two reports
+COUNTS = "counts "  # what a line begins with that is one
 
 
 def inheritedSockets(environ: Mapping[str, str]) -> list[int] | None:
@@ -68,6 +71,9 @@ class Parent:
         self._reactor = reactor
         self._pipe = pipe
         self._due: set[str] = set()
+        self._counts: Callable[[], Counts] | None = None
+        self._reported = ""
+        self._timer: IDelayedCall | None = None
         os.set_blocking(pipe, False)
         os.set_inheritable(pipe, False)
 
@@ -90,6 +96,24 @@ class Parent:
     def _poke(self, word: str) -> None:
         self._due.discard(word)
         self.say(word)
+
+    def report(self, counts: Callable[[], Counts]) -> None:
+        """Say what was counted, where it is news: now, each second, and at the end."""
+        self._counts = counts
+        self._report()
+
+    def _report(self) -> None:
+        self._timer = self._reactor.callLater(REPORT, self._report)
+        line = COUNTS + self._counts().dump() if self._counts is not None else ""
+        if line != self._reported:
+            self._reported = line
+            self.say(line)
+
+    def stop(self) -> None:
+        """Say what is left to say."""
+        if self._timer is not None:
+            self._report()
+            self._timer.cancel()
 
     def say(self, line: str) -> None:
         """Say a line of at most 4,095 octets: it arrives whole, or where the pipe is full or the

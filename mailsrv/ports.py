@@ -45,18 +45,26 @@ def portsOf(values: Mapping[str, Any]) -> tuple[Port, ...]:
     return tuple(_ports(values))
 
 
+def httpOf(values: Mapping[str, Any]) -> str | None:
+    """The server endpoint out of the value of `--http`; None: none."""
+    return _endpoint(values["http"], values) if values["http"] else None
+
+
 def _ports(values: Mapping[str, Any]) -> Iterator[Port]:
-    interface = quoteStringArgument(values["interface"])
     for option, (name, listener) in _KINDS.items():
         for text in filter(None, values[option]):
-            endpoint = text.removeprefix(_PROXY)
-            if ":" not in endpoint:
-                endpoint = f"tcp:{endpoint}:interface={interface}"
-            kind = endpoint.partition(":")[0]
-            endpoint += "".join(
-                f":{word}{value}"
-                for word, value in _DEFAULTS.get(kind, {}).items()
-                if f":{word}" not in endpoint
-            )
+            endpoint = _endpoint(text.removeprefix(_PROXY), values)
             isProxied = text.startswith(_PROXY)
             yield Port(option, name, endpoint, replace(listener, isProxied=isProxied))
+
+
+def _endpoint(text: str, values: Mapping[str, Any]) -> str:
+    """A port number or an endpoint, with all that is left to us."""
+    if ":" not in text:
+        text = f"tcp:{text}:interface={quoteStringArgument(values['interface'])}"
+    kind = text.partition(":")[0]
+    return text + "".join(
+        f":{word}{value}"
+        for word, value in _DEFAULTS.get(kind, {}).items()
+        if f":{word}" not in text
+    )

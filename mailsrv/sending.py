@@ -20,6 +20,7 @@ from mailsrv.client.transport import EsmtpTransport
 from mailsrv.extensions.starttls import TlsPolicy
 from mailsrv.interfaces import IDirectory, IMessageStore, ISessionObserver, UnexpectedReply
 from mailsrv.process import StartError
+from mailsrv.relay.counters import Counters
 from mailsrv.relay.delivery import Delivery
 from mailsrv.relay.events import Courier, Couriers
 from mailsrv.relay.here import Here
@@ -86,6 +87,11 @@ class Sending:
         elif settings.webhooks:
             self._couriers = self._makeCouriers()
             self.observers.append(self._couriers)
+
+    @property
+    def counters(self) -> Counters | None:
+        """What was relayed so far; None where this process does not."""
+        return None if self._worker is None else self._worker.counters
 
     def announce(self) -> None:
         """Say in the log where mail and events go."""

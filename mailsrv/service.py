@@ -5,42 +5,28 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
-from contextlib import chdir, suppress
+from contextlib import chdir
 from functools import partial
 from typing import Any
 
 from twisted.application.service import IService, Service
-from twisted.internet.defer import (
-    CancelledError,
-    Deferred,
-    gatherResults,
-    maybeDeferred,
-    succeed,
-)
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
-from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from mailsrv.announce import announceMail, announcePorts
-from mailsrv.extract import (
-    FIRST_LOOK,
-    MAX_HEAD,
-    PLAIN_SIZE,
-    extract,
-    extractFirst,
-    extractPlain,
-)
+from mailsrv.check import TablesCheck
+from mailsrv.extractor import extractorIn
+from mailsrv.listening import Ports
+from mailsrv.monitoring import Monitoring, Received
 from mailsrv.observers import LogObserver
 from mailsrv.options import Options
-from mailsrv.parent import Parent, adopt, inheritedSockets, shareOf
+from mailsrv.parent import Parent, inheritedSockets, shareOf
 from mailsrv.process import (
     StartError,
     collectRarely,
     endLater,
-    listen,
-    openDatabase,
     raiseFileLimit,
     rightsOf,
     runAs,
@@ -51,15 +37,11 @@ from mailsrv.process import (
 from mailsrv.rules import certificateOf, extensionsOf, policiesOf
 from mailsrv.sending import Sending
 from mailsrv.server.factory import SmtpServerFactory
-from mailsrv.server.proxied import ProxiedFactory
-from mailsrv.server.site import Extractor, Listener
 from mailsrv.server.spool import SpoolBudget
 from mailsrv.settings import Settings
-from mailsrv.smtp.message import Content, Summary
 from mailsrv.store.credentials import PasswordVerifier, SqlPasswords
 from mailsrv.store.dialect import parseUrl
 from mailsrv.store.directory import SinkDirectory, SqlDirectory
-from mailsrv.store.migrate import SchemaError, checkTables
 from mailsrv.store.pool import ConnectionPool
 from mailsrv.store.sqlstore import SqlStore
 from mailsrv.workers import Workers
@@ -73,7 +55,6 @@ STOP_WORKERS = 17.5  # for a worker's own three, before it is killed
 STOP_AT_ALL = 19.5  # then the process ends, whatever hangs
 
 LOOK_UP_THREADS = 2
-CHECK_PAUSE = 1.0  # seconds between looks at a database that was down at the start
 EXTRACT_THREADS = 2
 
 _log = Logger(namespace="smtpstore")
@@ -144,13 +125,12 @@ class MailService(Service):
         self._reactor = reactor
         self._isAlone = isAlone
         self._warnings: list[str] = []
-        self._isChecked = True
-        self._checking: Deferred[None] = succeed(None)
         self._dialect = parseUrl(settings.db)
         self._dialect.requireDurable = settings.requireDurable
         pool = partial(ConnectionPool, self._dialect, reactor, timeout=settings.dbTimeout)
         self._commits = pool(self._dialect.writers, "commit")
         self._lookUps = pool(LOOK_UP_THREADS, "look-up")
+        self._check = TablesCheck(self._dialect, self._lookUps, reactor)
         self._extracts = ThreadPool(0, EXTRACT_THREADS, "extract")
         self._verifier = PasswordVerifier(reactor)
         self._store = SqlStore(
@@ -163,8 +143,11 @@ class MailService(Service):
         directory = self._directory()
         tell = parent.poke if parent is not None else None
         self._sending = Sending(settings, self._dialect, reactor, directory, self._store, tell)
+        self._budget = SpoolBudget(settings.spoolMemory, settings.spoolDisk)
+        self._received = None if settings.http is None else Received(self._budget)
         self.factory = self._factory(directory)
         self.ports: list[IListeningPort] = []
+        self._monitoring = self._makeMonitoring()
 
     def _factory(self, directory: SqlDirectory | SinkDirectory) -> SmtpServerFactory:
         settings, reactor = self.settings, self._reactor
@@ -177,8 +160,12 @@ class MailService(Service):
                 limits=settings.limits,
                 extensions=extensionsOf(settings, self._passwords(), reactor),
                 policies=policiesOf(settings, directory.owns),
-                observers=[LogObserver(), *self._sending.observers],
-                budget=SpoolBudget(settings.spoolMemory, settings.spoolDisk),
+                observers=[
+                    LogObserver(),
+                    *self._sending.observers,
+                    *([self._received.observer] if self._received is not None else []),
+                ],
+                budget=self._budget,
                 spoolDirectory=settings.spool,
                 extract=extractorIn(self._extracts, reactor),
                 maxConnections=settings.maxConnections,
@@ -189,6 +176,12 @@ class MailService(Service):
             )
         except ValueError as error:  # two extensions claim one word
             raise StartError(str(error)) from None
+
+    def _makeMonitoring(self) -> Monitoring | None:
+        if self._received is None or self._parent is not None:
+            return None
+        counts = self._received.counts if self._workers is None else self._workers.tally.total
+        return Monitoring(self._dialect, self._reactor, counts, lambda: self._sending.counters)
 
     def _directory(self) -> SqlDirectory | SinkDirectory:
         domains = self.settings.domains
@@ -203,8 +196,7 @@ class MailService(Service):
 
     def prepare(self) -> None:
         """Make or upgrade the tables, and try the place for large messages."""
-        self._isChecked, warnings = openDatabase(self._dialect, self.settings.dbTimeout)
-        self._warnings += warnings
+        self._warnings += self._check.now(self.settings.dbTimeout)
         if self.settings.spool is not None:
             tryDirectory(self.settings.spool)
 
@@ -215,25 +207,13 @@ class MailService(Service):
         # A connection may have a spool's file beside its socket.
         warning = raiseFileLimit(2 * self.settings.maxConnections + 100)
         self._warnings += [warning] if warning else []
-        for number, port in enumerate(self.settings.ports):
-            factory = self._factoryFor(port.listener)
-            if self._parent is not None:
-                self.ports.append(adopt(self._reactor, self._parent.sockets[number], factory))
-                continue
-            listening = listen(self._reactor, port.endpoint, factory, owner)
+        ports = Ports(self.factory, self._tls, self._reactor, self._parent, owner)
+        for port in self.settings.ports:
+            self.ports.append(ports.open(port))
             if self._workers is not None:
-                listening.stopReading()  # type: ignore[attr-defined]
-            self.ports.append(listening)
-
-    def _factoryFor(self, listener: Listener) -> IProtocolFactory:
-        """What serves a port: the PROXY header comes before TLS, and TLS before SMTP."""
-        factory: IProtocolFactory = self.factory.forListener(listener)
-        if listener.isSecure and self._tls is not None:
-            from twisted.protocols.tls import TLSMemoryBIOFactory
-
-            factory = TLSMemoryBIOFactory(self._tls, False, factory, self._reactor)
-            factory.noisy = False
-        return ProxiedFactory(factory) if listener.isProxied else factory
+                self.ports[-1].stopReading()  # type: ignore[attr-defined]
+        if self._monitoring is not None and self.settings.http is not None:
+            self._monitoring.bind(self.settings.http, owner)
 
     # Start
 
@@ -244,40 +224,23 @@ class MailService(Service):
         self._extracts.start()
         for warning in self._warnings:
             _log.warn("{warning}", warning=warning)
-        if not self._isChecked:
-            self._checking = Deferred.fromCoroutine(self._checkLater())
+        self._check.start()
         self._verifier.start()
         self._sending.start(port.getHost() for port in self.ports)
         if self._workers is not None:
             self._workers.start(self.ports, self._sending.hear)
         if self._parent is None:
             self._announce()
+        elif self._received is not None:
+            self._parent.report(self._received.counts)
 
     def _announce(self) -> None:
         addresses = [port.getHost() for port in self.ports]
         announcePorts(self.settings, addresses)
+        if self._monitoring is not None:
+            self._monitoring.announce()
         self._sending.announce()
         announceMail(self.settings, self._dialect.describe(), addresses)
-
-    async def _checkLater(self) -> None:
-        """Say what `prepare` would have said, as soon as the database is there."""
-        with suppress(CancelledError):
-            while not await self._isCheckedNow():
-                await deferLater(self._reactor, CHECK_PAUSE)
-
-    async def _isCheckedNow(self) -> bool:
-        try:
-            warnings = await self._lookUps.runWithConnection(checkTables, self._dialect)
-        except CancelledError:
-            raise
-        except SchemaError as error:
-            _log.critical("{error}; until then mail is answered 421", error=error)
-        except Exception:
-            return False  # who needs the database says what is wrong with it
-        else:
-            for warning in warnings:
-                _log.warn("{warning}", warning=warning)
-        return True
 
     # Stop
 
@@ -287,7 +250,7 @@ class MailService(Service):
         What has been received whole gets its true answer first; who is idle gets 421.
         """
         super().stopService()
-        self._checking.cancel()
+        self._check.stop()
         if self._isAlone:
             # An impatient second signal would only leave a traceback in the log.
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -296,7 +259,10 @@ class MailService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        await gatherResults([maybeDeferred(port.stopListening) for port in self.ports])
+        closing = [maybeDeferred(port.stopListening) for port in self.ports]
+        if self._monitoring is not None:
+            closing.append(self._monitoring.stop())
+        await gatherResults(closing)
         gone = [
             self._atMost(STOP_SESSIONS, self.factory.shutdown()),
             self._atMost(STOP_SESSIONS, self._sending.stop(STOP_SESSIONS - 1.0)),
@@ -307,10 +273,14 @@ class MailService(Service):
         # What is still not committed is withdrawn now, and its sessions get 421.
         await self._atMost(STOP_STORE, self._store.close(STOP_STORE - STOP_POOLS))
         closed = [self._lookUps.close(STOP_POOLS), self._sending.close(STOP_POOLS)]
+        if self._monitoring is not None:
+            closed.append(self._monitoring.close(STOP_POOLS))
         await self._atMost(STOP_POOLS, gatherResults(closed))
         if self._extracts.started:
             self._extracts.stop()
         self._verifier.stop()
+        if self._parent is not None:
+            self._parent.stop()
         _log.info("Stopped")
 
     def _atMost(self, seconds: float, done: Deferred[Any]) -> Deferred[None]:
@@ -326,23 +296,3 @@ class MailService(Service):
         done.addErrback(lambda failure: _log.failure("Error while stopping", failure))
         done.addCallback(finished)
         return over
-
-
-def extractorIn(pool: ThreadPool, reactor: Any) -> Extractor:
-    """An extractor: small plain messages on the spot, all others in a thread of `pool`."""
-
-    def extractOf(content: Content) -> Summary | Deferred[Summary]:
-        if content.size <= PLAIN_SIZE:
-            head = content.head(PLAIN_SIZE)
-            summary = extractPlain(head)
-            if summary is not None:
-                return summary
-        return deferToThreadPool(reactor, pool, _extractAll, content)
-
-    return extractOf
-
-
-def _extractAll(content: Content) -> Summary:
-    """Its beginning most often tells all there is to know of a large message."""
-    first = extractFirst(content.head(FIRST_LOOK)) if content.size > FIRST_LOOK else None
-    return first or extract(content.head(MAX_HEAD))

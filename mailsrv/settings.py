@@ -11,7 +11,7 @@ from typing import Any
 from mailsrv import kinds
 from mailsrv.interfaces import Limits
 from mailsrv.kinds import Named, Network
-from mailsrv.ports import Port, portsOf
+from mailsrv.ports import Port, httpOf, portsOf
 from mailsrv.relay.webhook import Webhook, readSecrets
 from mailsrv.remote import Remote
 from mailsrv.table import OPTIONS, Option
@@ -44,6 +44,7 @@ class Settings:
     spoolDisk: int
     requireDurable: bool
     workers: int
+    http: str | None
     ownSenders: bool
     extensions: tuple[Named, ...]
     policies: tuple[Named, ...]
@@ -176,6 +177,7 @@ def _settings(values: Mapping[str, Any], secrets: tuple[bytes, ...]) -> Settings
         spoolDisk=values["spool-disk"],
         requireDurable=values["require-durable"],
         workers=values["workers"],
+        http=httpOf(values),
         ownSenders=values["login-senders"] == "own",
         extensions=values["extension"],
         policies=values["policy"],

@@ -69,6 +69,7 @@ _SPOOL_HELP = "where large messages wait for their COMMIT; default: the system's
 _NAME_HELP = "our own name in replies and Received; default: the machine's"
 _DURABLE_HELP = "refuse to start where the database is not set to keep what it commits"
 _WORKERS_HELP = "processes that share the ports; for machines with more than two cores"
+_HTTP_HELP = "metrics for Prometheus at /metrics, on the same interface"
 _CONFIG_HELP = (
     "a TOML file with these names; the command line wins over the environment "
     "(SMTPSTORE_MAX_SIZE=…, lists with commas), it over the file"
@@ -87,6 +88,7 @@ OPTIONS = (
         _LISTEN,
         "the address a bare port number listens on",
     ),
+    Option("http", kinds.port, None, "P", _LISTEN, _HTTP_HELP),
     Option("hostname", kinds.domain, None, "H", _LISTEN, _NAME_HELP),
     Option("db", kinds.url, "sqlite:smtpstore.db", "URL", _STORE, _DB_HELP),
     Option(
@@ -154,6 +156,4 @@ OPTIONS = (
     Option("timeout", kinds.seconds, 600.0, "SECONDS", _LIMITS, "how long a client may be idle"),
     Option("workers", kinds.number(1), 1, "N", _FILES, _WORKERS_HELP),
     Option("config", kinds.words, None, "F", _FILES, _CONFIG_HELP),
-    # Not built yet: accepted where they turn it off.
-    Option("http", kinds.notBuilt("", "8025"), "8025", "P", "", ""),
 )

@@ -17,7 +17,8 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mailsrv.parent import FIRST_SOCKET, INHERITED, PIPE
+from mailsrv.parent import COUNTS, FIRST_SOCKET, INHERITED, PIPE
+from mailsrv.web.receiving import Counts, Tally
 
 FIRST_PAUSE = 1.0  # seconds before a child that has died is started again, doubled each time
 LAST_PAUSE = 30.0
@@ -34,7 +35,8 @@ class Workers:
 
     `given`: what was said on the command line, by option. `ports`: bound by the parent, in the
     order of the settings; it does not accept on them. `logsToStdout`: or else, as a daemon has no
-    standard output, what the children log becomes part of our own log.
+    standard output, what the children log becomes part of our own log. `tally`: what they have
+    counted, where they do.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Workers:
         self._environ = dict(environ)
         for name in _SECRET & given.keys():
             self._environ["SMTPSTORE_" + name.upper().replace("-", "_")] = given[name][-1]
+        self.tally = Tally()
         self._sockets: list[int] = []
         self._hear: Callable[[str], None] = _ignore
         self._children: dict[int, _Child] = {}
@@ -89,11 +92,15 @@ class Workers:
 
     def heard(self, child: _Child, line: str) -> None:
         """A child has said something over its pipe."""
-        self._hear(line)
+        if line.startswith(COUNTS):
+            self.tally.heard(child.number, Counts.load(line.removeprefix(COUNTS)))
+        else:
+            self._hear(line)
 
     def ended(self, child: _Child, reason: str) -> None:
         """A child has ended; unless all are to, it is started again."""
         self._children.pop(child.number, None)
+        self.tally.ended(child.number)
         if self._isStopping:
             return
         now = self._reactor.seconds()

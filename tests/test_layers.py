@@ -35,8 +35,12 @@ RULES: dict[str, set[str] | None] = {
     "testing": {"smtp", "interfaces", "extract", "server", "store", "extensions", "policies"},
     # The rooms that know everybody: the way in.
     "announce": None,
+    "check": None,
+    "extractor": None,
     "cli": None,
     "kinds": None,
+    "listening": None,
+    "monitoring": None,
     "options": None,
     "parent": None,
     "plugins": None,

@@ -68,6 +68,7 @@ def test_with_nothing_said_it_is_a_sink_on_loopback() -> None:
         spoolDisk=4 * 2**30,
         requireDurable=False,
         workers=1,
+        http=None,
         smartHost=None,
         webhooks=(),
         webhookSecrets=(),
@@ -222,7 +223,7 @@ def test_of_an_option_that_is_not_repeatable_the_last_word_counts() -> None:
         ("domain=exa mple", "not a domain"),
         ("domain=", "not a domain"),
         ("hostname=under score", "not a domain"),
-        ("relay-client=192.0.2.1/24", "not a network"),
+        ("relay-client=192.0.2.1/24", "an address in the network 192.0.2.0/24"),
         ("spool=", "empty"),
         ("db=mail.db", "sqlite:PATH"),
         ("db=sqlite:", "sqlite:PATH"),
@@ -341,25 +342,23 @@ def test_a_wrong_secret_is_not_repeated_and_matters_only_to_webhooks() -> None:
     assert "hush" not in line
 
 
-# What is not built yet
+# Metrics
 
 
 @pytest.mark.parametrize(
-    "said",
-    ["http=", "http=8025"],
-)
-def test_what_is_not_built_may_be_turned_off(said: str) -> None:
-    assert read(said, "hostname=a") == read("hostname=a")
-
-
-@pytest.mark.parametrize(
-    "said",
+    ("said", "endpoint"),
     [
-        "http=8080",
+        (["http=8025"], "tcp:8025:interface=127.0.0.1:backlog=1024"),
+        (["http=8025", "interface=::1"], r"tcp:8025:interface=\:\:1:backlog=1024"),
+        (["http=unix:/run/metrics"], "unix:/run/metrics:mode=660:lockfile=0"),
+        (["http="], None),
+        ([], None),
     ],
 )
-def test_what_is_not_built_says_so(said: str) -> None:
-    assert complaint(said) == f"--{said.partition('=')[0]}: not built yet"
+def test_metrics_are_where_they_are_asked_for_and_else_nowhere(
+    said: list[str], endpoint: str | None
+) -> None:
+    assert read(*said).http == endpoint
 
 
 # The environment
@@ -451,7 +450,7 @@ def test_the_command_line_names_another_file_than_the_environment(toml: Path) ->
         ("domain = {a = 1}", "a value or a list of them is wanted"),
         ("no-vrfy = 1", "true or false is wanted"),
         ('no-vrfy = "true"', "true or false is wanted"),
-        ('http = "9"', "not built yet"),
+        ('http = "x"', "neither a port number"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named_with_the_file(toml: Path, text: str, says: str) -> None:

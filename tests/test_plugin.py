@@ -50,7 +50,7 @@ def test_its_options_load_no_reactor() -> None:
 def test_the_server_and_the_command_line_need_none_of_the_extras() -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]);"
-        "extras = 'OpenSSL cryptography service_identity klein treq pymysql'.split();"
+        "extras = 'OpenSSL cryptography service_identity treq pymysql prometheus_client'.split();"
         "sys.modules.update(dict.fromkeys(extras));"
         "import mailsrv.service, mailsrv.cli"
     )

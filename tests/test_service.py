@@ -13,13 +13,10 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
-from twisted.python.threadpool import ThreadPool
 
-from mailsrv.service import MailService, extractorIn
+from mailsrv.service import MailService
 from mailsrv.settings import Settings, readSettings
-from mailsrv.smtp.message import BytesContent, Summary
 
-PLAIN = b"Subject: Plain\r\n\r\nText\r\n"
 ENCODED = b"Subject: =?utf-8?q?M=C3=BCsli?=\r\n\r\nText\r\n"
 
 
@@ -94,22 +91,3 @@ async def test_a_stop_goes_on_where_one_of_its_steps_fails_or_hangs(tmp_path: Pa
     assert [line["log_failure"].value.args for line in logged if "log_failure" in line] == [
         ("a step",)
     ]
-
-
-@pytest_twisted.ensureDeferred
-async def test_what_takes_longer_is_extracted_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    from twisted.internet import reactor
-
-    pool = ThreadPool(0, 1)
-    extract = extractorIn(pool, reactor)
-    assert extract(BytesContent(PLAIN)) == Summary("Plain", None, "Text\n", None)
-    waiting = extract(BytesContent(ENCODED))
-    assert isinstance(waiting, Deferred)
-    large = extract(BytesContent(PLAIN + b"Text\r\n" * 20_000))
-    assert isinstance(large, Deferred)
-    pool.start()
-    try:
-        assert (await waiting).subject == "Müsli"
-        assert len((await large).body or "") == 65_536
-    finally:
-        pool.stop()

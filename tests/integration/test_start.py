@@ -52,7 +52,7 @@ def oneLine(directory: Path, *args: str, env: dict[str, str] | None = None) -> s
         ([*FREE, "--extension", "none"], "--extension none: nobody offers it; there is none"),
         (["--smart-host", "http://me:secret@relay"], "--smart-host: it is not smtp://user:"),
         (["--webhook", "me:secret@app"], "--webhook: it is not a URL such as https://"),
-        (["--http", "9"], "--http: not built yet"),
+        (["--http", "70000"], "--http: '70000' is neither a port number"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -92,9 +92,8 @@ def test_an_unknown_option_or_word_shows_the_usage_first(tmp_path: Path, word: s
 def test_the_help_lists_every_option_that_is_built(tmp_path: Path) -> None:
     done = runTwistd(tmp_path, "smtpstore", "--help")
     assert done.returncode == 0
-    for name in ("port", "db", "domain", "max-line", "relay-client", "spool-disk", "config"):
+    for name in ("port", "db", "domain", "max-line", "relay-client", "spool-disk", "http", "config"):
         assert f"--{name}" in done.stdout
-    assert "--http" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 

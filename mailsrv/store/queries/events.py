@@ -210,7 +210,7 @@ def pruneEventsTxn(txn: Txn, now: datetime, before: Mapping[str, datetime], limi
     `limit` at most of each state and destination; whether there may be more.
     """
     isMore = False
-    for destination in _destinationsTxn(txn):
+    for destination in destinationsTxn(txn):
         for state, time in before.items():
             txn.execute(_OLD, (destination, state, timeText(time), timeText(now), limit))
             numbers = [row[0] for row in txn.fetchall()]
@@ -223,7 +223,7 @@ def pruneEventsTxn(txn: Txn, now: datetime, before: Mapping[str, datetime], limi
     return isMore
 
 
-def _destinationsTxn(txn: Txn) -> Iterator[str]:
+def destinationsTxn(txn: Txn) -> Iterator[str]:
     """Every destination there is a row for, each by one step down the index."""
     destination = ""
     while True:
