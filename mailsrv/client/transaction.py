@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
@@ -18,6 +19,8 @@ from mailsrv.smtp.address import NULL_PATH, Mailbox, domainKey, parseMailbox
 from mailsrv.smtp.command import Command, Parameters
 from mailsrv.smtp.reply import Reply
 from mailsrv.smtp.transparency import DotStuffer
+
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
 class Connection(Protocol):
@@ -151,11 +154,13 @@ class Transaction:
     def _command(
         self, verb: str, preposition: str, mailbox: Mailbox, parameters: Parameters
     ) -> Command | Reply:
-        if not mailbox.isAscii and not self._connection.isActive("SMTPUTF8"):
+        if not self._connection.isActive("SMTPUTF8"):
             # A domain has an ASCII form, a local part has none.
-            mailbox = Mailbox(mailbox.localPart, domainKey(mailbox.domain))
+            if not mailbox.isAscii:
+                mailbox = Mailbox(mailbox.localPart, domainKey(mailbox.domain))
             if not mailbox.isAscii:
                 return local.UTF8_NOT_OFFERED
+            parameters = {name: value and _escaped(value) for name, value in parameters.items()}
         return Command(verb, f"{preposition}:<{mailbox}>".encode(), parameters)
 
     # Saying it
@@ -217,6 +222,11 @@ class Transaction:
         """The reply to the end of the content; only a success surely ends the transaction."""
         self.isOpen = reply.code // 100 != 2
         return _refusal(reply, 2) or reply
+
+
+def _escaped(value: str) -> str:
+    """A value in ASCII: of all parameters only ORCPT may hold anything else (RFC 6533 §3)."""
+    return _NOT_ASCII.sub(lambda found: f"\\x{{{ord(found[0]):X}}}", value)
 
 
 def _refusal(reply: Reply, success: int) -> Reply | None:

@@ -413,6 +413,20 @@ def test_smtputf8_that_the_sender_asked_for_is_passed_on():
 
 
 @pytest.mark.parametrize(
+    ("ehlo", "said"),
+    [
+        (b"250-mx\r\n250 DSN\r\n", r"utf-8;b\x{FC}\x{1F600}@x"),
+        (b"250-mx\r\n250-SMTPUTF8\r\n250 DSN\r\n", "utf-8;bü😀@x"),
+    ],
+)
+def test_an_original_recipient_outside_ascii_is_escaped_where_smtputf8_is_not_offered(ehlo, said):
+    it = begun(ehlo)
+    it.send(recipientParameters={"b@example.org": {"NOTIFY": "NEVER", "ORCPT": "utf-8;bü😀@x"}})
+    it.say(b"250 ok\r\n")
+    it.hear(MAIL + RCPT[:-2] + f" NOTIFY=NEVER ORCPT={said}\r\n".encode())
+
+
+@pytest.mark.parametrize(
     ("limit", "isTaken"), [("43", True), ("42", False), ("0", True), ("", True), ("x", True)]
 )
 def test_a_message_over_the_servers_limit_is_not_sent(limit, isTaken):
