@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 
 from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IAddress
@@ -21,6 +23,18 @@ def announcePorts(settings: Settings, addresses: Sequence[IAddress]) -> None:
         _log.info("{name} listens on {address}", name=port.name, address=showAddress(address))
     if settings.tlsAuto:
         _log.warn("The certificate is made by --tls auto: for trying out, nobody trusts it")
+    elif settings.tlsCert is not None:
+        _warnOfCertificate(settings.tlsCert)
+
+
+def _warnOfCertificate(file: str) -> None:
+    """Most that send mail do not look at it, so an old one is no reason to refuse theirs."""
+    from mailsrv.server.validity import validityOf
+
+    with suppress(OSError, ValueError):  # who opened it before the start has told of those
+        trouble = validityOf(file).trouble(datetime.now(UTC))
+        if trouble is not None:
+            _log.warn("The certificate {file}: {trouble}; renew it", file=file, trouble=trouble)
 
 
 def announceMail(settings: Settings, database: str, addresses: Sequence[IAddress]) -> None:

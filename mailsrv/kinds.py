@@ -93,11 +93,14 @@ def domain(text: str) -> str:
 
 def network(text: str) -> Network:
     try:
-        return ipaddress.ip_network(text)
+        found = ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise ValueError(
             f"{text!r} is not a network such as 192.0.2.0/24 or an address such as 192.0.2.7"
         ) from None
+    if ipaddress.ip_interface(text).ip != found.network_address:
+        raise ValueError(f"{text!r} is an address in the network {found}; write one of these")
+    return found
 
 
 def url(text: str) -> str:

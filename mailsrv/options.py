@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import textwrap
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 
 from twisted.python import usage
 
 from mailsrv.settings import OptionError, Settings, readSettings
 from mailsrv.table import OPTIONS, Option
 
+_UNKNOWN = re.compile(r"option (-\S+) not recognized")
 _WIDTH = 26  # of the names' column in the help
 
 
@@ -34,7 +37,7 @@ class Options(usage.Options):
         except usage.UsageError as error:
             isKnown = "requires argument" in str(error) or "must not have" in str(error)
             usageFirst = "" if isKnown else f"{self}\n"
-            raise SystemExit(f"{usageFirst}smtpstore: {error}") from None
+            raise SystemExit(f"{usageFirst}smtpstore: {error}{_hint(str(error))}") from None
         except OptionError as error:
             raise SystemExit(f"smtpstore: {error}") from None
 
@@ -57,6 +60,17 @@ class Options(usage.Options):
                     lines += _helpLines(option, width)
             lines.append("")
         return "\n".join([*lines, "An option with + may be said several times.", ""])
+
+
+def _hint(error: str) -> str:
+    """What was meant where an option is not known, '' where that is not clear."""
+    match = _UNKNOWN.fullmatch(error)
+    if match is None:
+        return ""
+    if not match[1].startswith("--"):
+        return f"; options of twistd stand before the word: twistd {match[1]} smtpstore"
+    names = [f"--{option.name}" for option in OPTIONS if option.group]
+    return "".join(f"; is {name} meant?" for name in get_close_matches(match[1], names, 1))
 
 
 def _helpLines(option: Option, width: int) -> list[str]:

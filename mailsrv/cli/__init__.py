@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import metadata
+from typing import Any
 
 import click
 
@@ -21,7 +22,7 @@ from mailsrv.cli import (
     sendmail,
     user,
 )
-from mailsrv.cli.database import DEFAULT_URL
+from mailsrv.cli.database import DEFAULT_URL, Complaint
 from mailsrv.cli.examples import teach
 
 __all__ = ["main"]
@@ -38,10 +39,24 @@ def _version(context: click.Context, _: click.Parameter, isAsked: bool) -> None:
     context.exit()
 
 
+class _Commands(click.Group):
+    """All commands; a value that is wrong or missing is one line, as all else that is wrong."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except click.BadParameter as error:
+            command = error.ctx.command_path if error.ctx else "smtpstore"
+            why = error.format_message().rstrip(".")
+            raise Complaint(f"{why}; see: {command} --help", error.exit_code) from None
+
+
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 done; 1 it cannot be done, and one line says why; 2 an option or a"
-    " command that is not known; 75 the database is busy, full or down: try again later.",
+    " command that is not known, or a value that is wrong or missing; 75 the database is busy,"
+    " full or down: try again later.",
 )
 @click.option(
     "--version",

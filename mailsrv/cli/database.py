@@ -68,6 +68,8 @@ class Database:
     def _connect(self) -> Connection:
         if isinstance(self.dialect, SqliteDialect) and not self.dialect.path.exists():
             path = self.dialect.path
+            if not path.parent.is_dir():
+                raise Complaint(f"there is no folder {path.parent}; see --db or SMTPSTORE_DB")
             raise Complaint(
                 f"there is no database {path}; say where it is with --db or SMTPSTORE_DB,"
                 f" or make it with: smtpstore init --db sqlite:{path}"
@@ -89,7 +91,9 @@ class Database:
 
     def _status(self, error: BaseException | None) -> int:
         """75 where the database is busy, full, or a server that cannot be asked just now."""
-        fault = None if error is None else self.dialect.classify(error)
+        if error is None or self.dialect.isMistaken(error):
+            return 1
+        fault = self.dialect.classify(error)
         isServer = not isinstance(self.dialect, SqliteDialect)
         if fault in (Fault.TRANSIENT, Fault.FULL) or (isServer and fault is Fault.UNAVAILABLE):
             return TEMPORARY

@@ -85,8 +85,15 @@ def export(
     except NotOurs as error:
         raise Complaint(str(error)) from None
     except OSError as error:
-        raise Complaint(f"{error.filename or destination}: {error.strerror or error}") from None
+        raise _cannotWrite(destination, error) from None
     _print(tally, destination, asJson)
+
+
+def _cannotWrite(destination: Path, error: OSError) -> Complaint:
+    folder = destination.parent
+    if not folder.is_dir():
+        return Complaint(f"there is no folder {folder}; make it, or give another place")
+    return Complaint(f"{destination}: {error.strerror or error}; give another place")
 
 
 def _destination(

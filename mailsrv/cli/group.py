@@ -135,6 +135,8 @@ def _joined(txn: Txn, before: Group, members: Iterable[Mailbox]) -> Group:
     known = {addressKey(member) for member in before.members}
     new: dict[str, str] = {}
     for member in members:
+        if member.key == addressKey(before.address):
+            raise Complaint(f"{member} would be a member of itself; leave it out")
         if member.key not in known:
             new.setdefault(member.key, str(member))
     joinGroupTxn(txn, before, new.values())

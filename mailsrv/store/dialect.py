@@ -21,8 +21,8 @@ __all__ = [
 def _sqlite(rest: str) -> Dialect:
     if not rest or rest.startswith((":", "//")) or "\0" in rest:
         raise ValueError(
-            "the database URL names no SQLite file; write sqlite:PATH, as in sqlite:smtpstore.db"
-            " or sqlite:/var/lib/smtpstore/mail.db"
+            "the database URL names no SQLite file; write sqlite:PATH, without slashes before the"
+            " path: sqlite:smtpstore.db, or sqlite:/var/lib/smtpstore/mail.db"
         )
     return SqliteDialect(rest)
 

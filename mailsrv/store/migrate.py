@@ -11,6 +11,7 @@ from mailsrv.smtp.errors import Unavailable
 from mailsrv.store.dialect import Connection, Dialect, Fault, NotDurable
 from mailsrv.store.queries import Txn, timeText
 
+_INIT = "run: smtpstore init, with the same --db"
 _STEP_RE = re.compile(r"(\d{4})_\w+\.sql")
 _TABLE = re.compile(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+)")
 _STATEMENT_END = re.compile(r";[ \t]*$", re.MULTILINE)
@@ -98,7 +99,7 @@ def checkTables(connection: Connection, dialect: Dialect) -> list[str]:
         applied = set()
     if any(step.version not in applied for step in steps(dialect)):
         state = "holds tables of an older version" if applied else "holds no tables yet"
-        raise SchemaError(f"{dialect.describe()} {state}; run: smtpstore init")
+        raise SchemaError(f"{dialect.describe()} {state}; {_INIT}")
     weak = [str(each) for each in dialect.durability(connection) if not each.isFine]
     if weak and dialect.requireDurable:
         raise _notDurable(dialect, "; ".join(weak))
@@ -116,11 +117,11 @@ def _connect(dialect: Dialect, create: bool, limit: float | None = None) -> Conn
         if isinstance(error, NotDurable):
             raise _notDurable(dialect, error) from error
         if dialect.classify(error) is Fault.TABLES:
-            raise SchemaError(
-                f"{dialect.describe()} is not there yet; run: smtpstore init"
-            ) from error
+            raise SchemaError(f"{dialect.describe()} is not there yet; {_INIT}") from error
         if dialect.isMistaken(error):
-            raise SchemaError(f"{dialect.describe()} cannot be opened: {error}") from error
+            raise SchemaError(
+                f"{dialect.describe()} cannot be opened: {error}; correct --db"
+            ) from error
         raise Unavailable(f"{dialect.describe()} cannot be opened: {error}") from error
 
 

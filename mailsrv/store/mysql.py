@@ -197,7 +197,8 @@ class MysqlDialect(Dialect):
             self._first = (connection.place + 1) % len(self.hosts)
 
     def isMistaken(self, error: BaseException) -> bool:
-        return _codeOf(error) in _MISTAKEN
+        # What is no error of the driver's comes of files that the URL names.
+        return _codeOf(error) in _MISTAKEN or isinstance(error, OSError)
 
     def classify(self, error: BaseException) -> Fault:
         if isinstance(error, NotDurable):
@@ -247,8 +248,8 @@ def mysql(rest: str) -> Dialect:
     database = unquote(parts.path[1:])
     if not rest.startswith("//") or not database or "/" in database:
         raise ValueError(
-            "the database URL names no MySQL database; write"
-            " mysql://user:password@host:port/name, with %40 for an @ in the password"
+            "the database URL names no MySQL database; write mysql://user:password@host:port/name,"
+            " with %40 for an @ and %2F for a / in the password"
         )
     parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = [name for name in parameters if name not in _PARAMETERS]

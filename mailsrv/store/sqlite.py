@@ -67,6 +67,13 @@ def _fileSystemOf(path: Path) -> str:
     return ""
 
 
+def _cannotOpen(why: str) -> sqlite3.OperationalError:
+    """SQLite's own error, which does not say why."""
+    error = sqlite3.OperationalError(why)
+    error.sqlite_errorname = "SQLITE_CANTOPEN"
+    return error
+
+
 class _SqliteConnection(sqlite3.Connection):
     """Remembers which file it opened."""
 
@@ -90,6 +97,8 @@ class SqliteDialect(Dialect):
         return f"SQLite file {self.path}"
 
     def connect(self, create: bool = False, limit: float | None = None) -> sqlite3.Connection:
+        if self.path.is_dir():
+            raise _cannotOpen("it is a folder; name a file in it")
         if create:
             self._create()
         connection = sqlite3.connect(
@@ -98,6 +107,7 @@ class SqliteDialect(Dialect):
             timeout=self._busyTimeout,
             isolation_level="IMMEDIATE",
             check_same_thread=False,
+            cached_statements=256,  # an INSERT for each number of rows is one
             factory=_SqliteConnection,
         )
         try:
@@ -113,6 +123,8 @@ class SqliteDialect(Dialect):
 
     def _create(self) -> None:
         """Make the file; SQLite gives its -wal and -shm files the same mode."""
+        if not self.path.parent.is_dir():
+            raise _cannotOpen(f"there is no folder {self.path.parent}; make it first")
         # One that is there must not be opened here: to close it would drop this process's locks.
         with suppress(FileExistsError):
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import json
 import resource
-from collections.abc import Callable
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from madecertificate import certificate
 from mailsrv.cli import main
 from mailsrv.store.dialect import parseUrl
 from mailsrv.store.migrate import upgrade
 from mariadb import Database, MakeServer
 
+FREE = {"port": "tcp:0:interface=127.0.0.1"}
+PORT = {"SMTPSTORE_PORT": "tcp:0:interface=127.0.0.1"}
+
 
 def examine(url: str) -> tuple[int, dict[str, dict]]:
     """The exit status, and the findings by name."""
-    result = CliRunner().invoke(main, ["doctor", "--json"], env={"SMTPSTORE_DB": url})
+    result = CliRunner().invoke(main, ["doctor", "--json"], env={**PORT, "SMTPSTORE_DB": url})
     assert result.stderr == ""
     return result.exit_code, {row["name"]: row for row in json.loads(result.stdout)}
 
@@ -27,7 +36,7 @@ def wrong(findings: dict[str, dict]) -> set[str]:
 
 
 def show(url: str) -> Result:
-    return CliRunner().invoke(main, ["doctor", "--db", url])
+    return CliRunner().invoke(main, ["doctor", "--db", url], env=PORT)
 
 
 def test_aFreshFileIsWell(shell):
@@ -164,3 +173,106 @@ def test_aServerThatForgetsIsFound(makeMariadb: MakeServer):
         "read_only",
     }
     assert all(findings[name]["mend"] for name in wrong(findings))
+
+
+# Ports and certificate
+
+
+def examineWith(shell, place: Path, **options: str) -> dict[str, dict]:
+    """The findings where a file has these options of the server's."""
+    lines = [f'{name.replace("_", "-")} = "{value}"' for name, value in options.items()]
+    (place / "smtpstore.toml").write_text("\n".join(lines))
+    result = CliRunner().invoke(
+        main,
+        ["doctor", "--json", "--db", f"sqlite:{shell.path}", "--config", f"{place}/smtpstore.toml"],
+    )
+    assert result.stderr == ""
+    return {row["name"]: row for row in json.loads(result.stdout)}
+
+
+@contextmanager
+def listening(greeting: bytes) -> Iterator[int]:
+    """A program on a port that says this to whoever comes first."""
+
+    def greet() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(greeting)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=greet)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join(20)
+
+
+def test_aPortThatIsFreeIsWell(shell, tmp_path):
+    findings = examineWith(shell, tmp_path, port="tcp:0:interface=127.0.0.1")
+    assert findings["port 0 (SMTP)"]["value"] == "free"
+    assert wrong(findings) == set()
+
+
+def test_aPortThatTheServerHoldsIsWell_andItsGreetingTellsWho(shell, tmp_path):
+    with listening(b"220 mx.example.com ESMTP\x1b\r\n") as port:
+        findings = examineWith(shell, tmp_path, port=str(port))
+    value = findings[f"port {port} (SMTP)"]["value"]
+    assert value == r"in use, by who greets: 220 mx.example.com ESMTP\x1b"
+    assert wrong(findings) == set()
+
+
+def test_aPortThatAnotherProgramHoldsIsNotWell(shell, tmp_path):
+    with listening(b"HTTP/1.1 400 Bad Request\r\n") as port:
+        findings = examineWith(shell, tmp_path, port=str(port))
+    assert wrong(findings) == {f"port {port} (SMTP)"}
+    assert "another port" in findings[f"port {port} (SMTP)"]["mend"]
+
+
+@pytest.mark.parametrize(
+    ("port", "value"),
+    [
+        ("tcp:25:interface=198.51.100.1", "Cannot assign requested address"),
+        ("tcp:x", "not an endpoint"),
+    ],
+)
+def test_aPortThatCannotBeIsNotWell(shell, tmp_path, port, value):
+    [name] = wrong(findings := examineWith(shell, tmp_path, port=port))
+    assert value in findings[name]["value"]
+
+
+@pytest.mark.parametrize(
+    ("started", "hostname", "names", "value"),
+    [
+        (timedelta(days=1), "mail.example.com", set(), "valid until "),
+        (timedelta(days=360), "mail.example.com", {"certificate"}, "it expires soon, on "),
+        (timedelta(days=400), "mail.example.com", {"certificate"}, "it has expired on "),
+        (timedelta(days=-2), "mail.example.com", {"certificate"}, "it is valid from "),
+        (timedelta(days=1), "else.example.com", {"certificate's names"}, "valid until "),
+    ],
+)
+def test_theCertificateIsLookedAt(shell, tmp_path, started, hostname, names, value):
+    cert, key = certificate(tmp_path, datetime.now(UTC) - started)
+    options = {"tls_cert": cert, "tls_key": key, "hostname": hostname, **FREE}
+    findings = examineWith(shell, tmp_path, **options)
+    assert wrong(findings) == names
+    assert findings["certificate"]["value"].startswith(value)
+
+
+def test_aWildcardIsForTheHostsOfItsDomain(shell, tmp_path):
+    cert, key = certificate(tmp_path, datetime.now(UTC), "*.example.com")
+    options = {"tls_cert": cert, "tls_key": key, **FREE}
+    assert not wrong(examineWith(shell, tmp_path, hostname="mx.example.com", **options))
+    assert wrong(examineWith(shell, tmp_path, hostname="a.mx.example.com", **options))
+
+
+def test_aKeyOfAnotherCertificateIsNotWell(shell, tmp_path):
+    (tmp_path / "other").mkdir()
+    cert, _ = certificate(tmp_path, datetime.now(UTC))
+    _, key = certificate(tmp_path / "other", datetime.now(UTC))
+    findings = examineWith(shell, tmp_path, tls_cert=cert, tls_key=key, **FREE)
+    assert wrong(findings) == {"certificate"}
+    assert "does not belong to" in findings["certificate"]["value"]
+
+
+def test_aConfigurationThatIsWrongIsOneLine(shell):
+    line = shell.complaint("doctor", "--config", "/none.toml")
+    assert line == "smtpstore: --config /none.toml: No such file or directory"

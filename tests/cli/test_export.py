@@ -150,7 +150,7 @@ def test_whatWasBegunForAnotherMailboxIsNotGoneOnWith(shell, tmp_path, monkeypat
         (["folder", "--format", "eml"], "folder is a folder with other things in it"),
         (["folder", "--format", "maildir"], "give a new or an empty folder, or a Maildir"),
         (["there.mbox", "--format", "eml"], "there.mbox: File exists"),
-        (["none/x.mbox"], "No such file or directory"),
+        (["none/x.mbox"], "there is no folder none; make it"),
         (["x.mbox", "--to", "nobody@example.com"], "there is no mailbox nobody@example.com here"),
         (["x.mbox", "--to", "bob"], "local-part@domain"),
     ],

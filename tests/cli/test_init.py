@@ -51,7 +51,8 @@ def test_aFileThatIsNoDatabaseIsSaidSo(shell):
 
 def test_aFolderThatIsNotThereIsSaidSo(shell):
     line = shell.complaint("init", "--db", f"sqlite:{shell.path.parent}/none/mail.db")
-    assert "No such file or directory" in line
+    assert "there is no folder" in line
+    assert "make it first" in line
 
 
 def test_aUrlThatIsNoneIsSaidSo_withoutItsPassword(shell):
