@@ -6,6 +6,8 @@ import math
 import select
 import socket
 import time
+from binascii import hexlify
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -83,16 +85,36 @@ class Durability:
 class MysqlCursor(Cursor):
     """A cursor that takes `?` for parameters."""
 
+    connection: MysqlConnection
+
     def execute(self, query: Any, args: Any = None) -> int:
         if not args:
             return super().execute(query)
-        return super().execute(_translate(query) if "?" in query else query, args)
+        if "?" not in query:  # what `executemany` has translated
+            return super().execute(query, args)
+        return super().execute(self._bind(query, args))
+
+    def _bind(self, query: str, args: Sequence[Any]) -> Any:
+        """The statement with its parameters in place.
+
+        In octets from the beginning: PyMySQL makes a text of it and encodes that, five copies of
+        a large content, 9 ms of CPU for a row of 1 MiB; this takes 2.5, with hexadecimal 4.
+        """
+        parts = [b""] * (2 * len(args) + 1)
+        parts[::2] = _pieces(query)  # raises ValueError where there are more or fewer
+        parts[1::2] = map(self.connection.written, args)
+        return b"".join(parts)
 
     def executemany(self, query: Any, args: Any) -> int | None:
         """As one statement of many rows where it is an INSERT."""
         rows = list(args)
         self.rowcount = 0
         return super().executemany(_translate(query), rows) if rows else 0
+
+
+@lru_cache(maxsize=512)
+def _pieces(query: str) -> list[bytes]:
+    return [piece.encode() for piece in query.split("?")]
 
 
 @lru_cache(maxsize=512)
@@ -132,12 +154,21 @@ class MysqlConnection(pymysql.Connection):
         self._secure = True
         return opened
 
-    def escape(self, obj: Any, mapping: Any = None) -> str:
-        """As PyMySQL, which takes 16 times as long for a text: 88 µs for 4 KiB, this 5."""
-        if isinstance(obj, str) and not self.server_status & _NO_BACKSLASHES:
-            text = obj.replace("\\", "\\\\").replace("'", "\\'").replace("\0", "\\0")
-            return f"'{text}'"
-        return super().escape(obj, mapping)
+    def written(self, value: Any) -> bytes:
+        """`value` as it stands in a statement.
+
+        Octets that need no escaping stand as they are. Hexadecimal, for all others, is twice as
+        long; escapes, or what may not be UTF-8, would take the server twice the time.
+        """
+        if isinstance(value, bytes):
+            if value.isascii() and not any(map(value.__contains__, (b"'", b"\\", b"\0"))):
+                return b"".join((b"_binary'", value, b"'"))
+            return b"".join((b"_binary X'", hexlify(value), b"'"))
+        if isinstance(value, str) and not self.server_status & _NO_BACKSLASHES:
+            octets = value.encode(self.encoding, "surrogateescape")
+            octets = octets.replace(b"\\", b"\\\\").replace(b"'", b"\\'").replace(b"\0", b"\\0")
+            return b"'%b'" % octets
+        return str(self.escape(value)).encode(self.encoding, "surrogateescape")
 
     def query(self, sql: Any, unbuffered: bool = False) -> int:
         if isinstance(sql, str):

@@ -166,6 +166,30 @@ def test_a_text_goes_in_and_out_also_where_backslashes_mean_nothing(connection: 
     assert ask(connection, "SELECT ?", text) == (text,)
 
 
+@pytest.mark.parametrize("mode", ["", "NO_BACKSLASH_ESCAPES", "ANSI_QUOTES"])
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"",
+        b'From: a\r\n\r\nplain? 100% "text" %s\x1a\x7f\r\n',
+        b"it's",
+        b"back\\",
+        b"nothing\0there",
+        bytes(range(256)),
+        "grün ÿ".encode("latin-1"),
+    ],
+)
+def test_octets_go_in_and_out_as_they_are(connection: object, octets: bytes, mode: str) -> None:
+    connection.cursor().execute(f"SET sql_mode = '{mode}'")  # type: ignore[attr-defined]
+    assert ask(connection, "SELECT ?, HEX(?)", octets, octets) == (octets, octets.hex().upper())
+
+
+def test_parameters_more_or_fewer_than_their_places_are_an_error(connection: object) -> None:
+    for parameters in ((1,), (1, 2, 3)):
+        with pytest.raises(ValueError, match="size"):
+            ask(connection, "SELECT ?, ?", *parameters)
+
+
 def test_times_go_in_and_out_as_text(connection: object) -> None:
     time = "0001-01-01 00:00:00.000000"
     assert ask(connection, "SELECT CAST(? AS DATETIME(6))", time) == (time,)
@@ -204,7 +228,9 @@ def test_many_rows_none_included_go_in_by_executemany(
 def test_what_the_server_would_hang_up_on_is_refused_here(connection: object) -> None:
     [largest] = ask(connection, "SELECT @@max_allowed_packet")
     with pytest.raises(pymysql.DataError, match="max_allowed_packet"):
-        ask(connection, "SELECT ?", b"x" * (int(str(largest)) // 2))
+        ask(connection, "SELECT ?", b"x" * int(str(largest)))
+    with pytest.raises(pymysql.DataError, match="max_allowed_packet"):
+        ask(connection, "SELECT ?", b"'" * (int(str(largest)) // 2))
     assert ask(connection, "SELECT 1") == (1,)
 
 
