@@ -72,7 +72,7 @@ class Parent:
         self._pipe = pipe
         self._due: set[str] = set()
         self._counts: Callable[[], Counts] | None = None
-        self._reported = ""
+        self._said = ""
         self._timer: IDelayedCall | None = None
         os.set_blocking(pipe, False)
         os.set_inheritable(pipe, False)
@@ -100,20 +100,23 @@ class Parent:
     def report(self, counts: Callable[[], Counts]) -> None:
         """Say what was counted, where it is news: now, each second, and at the end."""
         self._counts = counts
-        self._report()
+        self._report(counts)
 
-    def _report(self) -> None:
-        self._timer = self._reactor.callLater(REPORT, self._report)
-        line = COUNTS + self._counts().dump() if self._counts is not None else ""
-        if line != self._reported:
-            self._reported = line
+    def _report(self, counts: Callable[[], Counts]) -> None:
+        self._timer = self._reactor.callLater(REPORT, self._report, counts)
+        self._sayCounts(counts)
+
+    def _sayCounts(self, counts: Callable[[], Counts]) -> None:
+        line = COUNTS + counts().dump()
+        if line != self._said:
+            self._said = line
             self.say(line)
 
     def stop(self) -> None:
         """Say what is left to say."""
-        if self._timer is not None:
-            self._report()
+        if self._timer is not None and self._counts is not None:
             self._timer.cancel()
+            self._sayCounts(self._counts)
 
     def say(self, line: str) -> None:
         """Say a line of at most 4,095 octets: it arrives whole, or where the pipe is full or the

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from mailsrv.parent import GATHER, PIPE, Parent, inheritedSockets
+from mailsrv.parent import COUNTS, GATHER, PIPE, REPORT, Parent, inheritedSockets
+from mailsrv.web.receiving import Counts
 from mailsrv.workers import Workers, _Child
 
 
@@ -63,6 +64,39 @@ def test_a_parent_that_has_gone_is_no_error() -> None:
     os.close(gone.end)
     gone.parent.say("queue")
     os.close(gone.pipe)
+
+
+def test_counts_are_said_where_they_are_news_and_at_the_end(pipe: Pipe) -> None:
+    counts = Counts()
+    pipe.parent.report(lambda: counts)
+    assert [Counts.load(line[len(COUNTS) :].decode()) for line in pipe.said()] == [Counts()]
+    pipe.clock.advance(REPORT)
+    assert pipe.said() == []
+    counts.opened = 1
+    pipe.clock.advance(REPORT)
+    [line] = pipe.said()
+    assert line.startswith(COUNTS.encode())
+    counts.opened = 2
+    pipe.parent.stop()
+    assert Counts.load(pipe.said()[0][len(COUNTS) :].decode()) == counts
+    assert pipe.clock.getDelayedCalls() == []
+
+
+def test_who_reports_nothing_has_nothing_left_to_say(pipe: Pipe) -> None:
+    pipe.parent.stop()
+    assert pipe.said() == []
+
+
+def test_counts_of_workers_are_added_up_by_the_parent() -> None:
+    reactor: Any = Clock()
+    workers = Workers(reactor, 2, {}, {})
+    children = [_Child(workers, number, 0.0, 1.0) for number in (1, 2)]
+    for child in children:
+        line = f"{COUNTS}{Counts(opened=2, closed=1).dump()}\n"
+        child.childDataReceived(PIPE, line.encode())
+    assert (workers.tally.total().opened, workers.tally.total().closed) == (4, 2)
+    workers.ended(children[0], "killed")
+    assert (workers.tally.total().opened, workers.tally.total().closed) == (4, 3)
 
 
 def test_who_is_a_child_knows_by_its_environment() -> None:
