@@ -58,18 +58,15 @@ def insertTxn(txn: Txn, into: str, rows: Sequence[Sequence[Any]]) -> None:
     """Insert `rows`, many to a statement; `into` is INSERT INTO table (columns).
 
     At each statement the thread lets others run and has to wait for its turn again, which costs
-    more than the statement when the reactor is busy.
+    more than the statement when the reactor is busy; and a database elsewhere costs a journey.
     """
-    start = 0
-    while start < len(rows):
-        # Powers of two, so that few statements have to be prepared.
-        count = 1 << min(len(rows) - start, _MOST_ROWS).bit_length() - 1
-        chunk = rows[start : start + count]
-        txn.execute(_insert(into, len(chunk[0]), count), list(chain.from_iterable(chunk)))
-        start += count
+    for start in range(0, len(rows), _MOST_ROWS):
+        chunk = rows[start : start + _MOST_ROWS]
+        statement = _insert(into, len(chunk[0]), len(chunk))
+        txn.execute(statement, list(chain.from_iterable(chunk)))
 
 
-@lru_cache
+@lru_cache(maxsize=4 * _MOST_ROWS)
 def _insert(into: str, columns: int, rows: int) -> str:
     row = f"({marks(columns)})"
     return f"{into} VALUES {', '.join([row] * rows)}"
