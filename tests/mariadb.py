@@ -179,6 +179,7 @@ class Database:
         self.server.query(f"KILL CONNECTION USER `{self.name}`@'%'")
 
     def drop(self) -> None:
+        self.disconnectAll()  # one that a failed test has left open would hold up the DROP for ever
         self.server.query(f"DROP DATABASE IF EXISTS `{self.name}`")
         self.server.query(f"DROP USER IF EXISTS `{self.name}`@'%'")
 
