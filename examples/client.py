@@ -10,11 +10,14 @@ import sys
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.task import react
 
-from mailsrv.client.envelope import Envelope
-from mailsrv.client.transport import EsmtpTransport
-from mailsrv.extensions.standard import clientExtensions
-from mailsrv.extensions.starttls import StartTlsClient, TlsPolicy
-from mailsrv.interfaces import UnexpectedReply
+from mailsrv import (
+    Envelope,
+    EsmtpTransport,
+    StartTlsClient,
+    TlsPolicy,
+    UnexpectedReply,
+    clientExtensions,
+)
 
 
 async def main(reactor, host: str, port: str, sender: str, *rest: str) -> None:

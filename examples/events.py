@@ -12,17 +12,19 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from mailsrv import (
+    CallableReceiver,
     ConnectionPool,
+    Courier,
+    Couriers,
+    Event,
     SinkDirectory,
     SmtpServerFactory,
+    SqlEvents,
     SqlStore,
     parseUrl,
     standardExtensions,
     upgrade,
-)
-from mailsrv.interfaces import Event
-from mailsrv.relay.events import CallableReceiver, Courier, Couriers
-from mailsrv.store.sqlevents import SqlEvents
+)  # fmt: skip
 
 
 async def opened(event: Event) -> None:
@@ -47,12 +49,9 @@ async def main(reactor, path: str, port: str) -> None:
     listening = await endpoint.listen(factory)
     couriers.start()
     print(f"listening on {listening.getHost().port}", flush=True)
-    for phase, stop in (
-        ("before", factory.shutdown),
-        ("before", couriers.stop),
-        ("during", store.close),
-    ):
-        reactor.addSystemEventTrigger(phase, "shutdown", stop)
+    for stop in (factory.shutdown, couriers.stop):
+        reactor.addSystemEventTrigger("before", "shutdown", stop)
+    reactor.addSystemEventTrigger("during", "shutdown", store.close)
     await Deferred()  # until the program is stopped
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import signal
 import smtplib
 import sqlite3
@@ -119,3 +120,9 @@ async def test_policy_asks_who_is_new_to_come_again() -> None:
         clock.advance(1)
         assert await deferToThread(send, server.port, "a@b.c") == 250
         assert await deferToThread(send, server.port, "other@b.c") == 451
+
+
+@pytest.mark.parametrize("path", [*EXAMPLES, *sorted(ROOT.glob("contrib/**/*.py"))], ids=str)
+def test_what_people_begin_from_uses_public_names_alone(path: Path) -> None:
+    for line in path.read_text("utf-8").splitlines():
+        assert not re.match(r"\s*(from|import) mailsrv\.(?!testing\b)", line), line

@@ -1,5 +1,5 @@
 """Makes `--policy rspamd` known."""
 
-from mailsrv.plugins import PolicyPlugin
+from mailsrv import PolicyPlugin
 
 rspamd = PolicyPlugin("rspamd", "rspamdpolicy.Rspamd")
