@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
 from mailsrv.web.metrics import METRICS, Metric, named, receivingValues, samplesOf
 from mailsrv.web.receiving import BUCKETS, Counts
 
+ROOT = Path(__file__).parents[2]
 TABLE = {metric.name: metric for metric in METRICS}
 
 
@@ -41,3 +44,18 @@ def test_what_nobody_knows_is_left_out_and_the_rest_is_in_the_tables_order() -> 
         "smtpstore_sessions_open",
         "smtpstore_relay_held",
     ]
+
+
+def test_the_dashboard_shows_every_metric_and_none_that_is_not_there() -> None:
+    dashboard = json.loads((ROOT / "contrib" / "grafana" / "smtpstore.json").read_text("utf-8"))
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    shown = {
+        re.sub("_bucket$", "", name)
+        for query in queries
+        for name in re.findall(r"smtpstore\w+", query)
+    }
+    assert shown == set(TABLE)
+    for query in queries:
+        assert query.count("(") == query.count(")")
+        counters = re.findall(r"(\w*)\(?(smtpstore_\w+_total)", query)
+        assert all(function == "rate" for function, _ in counters)
