@@ -129,15 +129,6 @@ smartHost = parseSmartHost
 webhook = parseWebhook
 
 
-def notBuilt(*off: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in off:
-            raise ValueError("not built yet")
-        return text
-
-    return parse
-
-
 def defaultHostname() -> str:
     """The machine's own name where it will do in a greeting, else localhost; asks no DNS."""
     try:
