@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import ip_address
 
 from twisted.internet.defer import Deferred
@@ -206,6 +207,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+@lru_cache(maxsize=1024)
 def _isLoopback(address: str) -> bool:
     try:
         return ip_address(address).is_loopback

@@ -23,13 +23,14 @@ class Reply:
     octets: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        *texts, last = map(_withoutControls, self.lines or ("",))
         prefix = f"{self.enhanced} " if self.enhanced else ""
-        texts = [_CONTROLS.sub(" ", line) for line in self.lines or ("",)]
-        wire = [f"{self.code}-{prefix}{text}" for text in texts[:-1]]
-        last = f"{self.code} {prefix}{texts[-1]}"
-        # An empty text keeps its space: RFC 4954 §4 wants it in an empty challenge.
-        wire.append(last if self.lines else last.rstrip(" "))
-        object.__setattr__(self, "octets", "".join(f"{line}\r\n" for line in wire).encode())
+        wire = f"{self.code} {prefix}{last}"
+        if not self.lines:
+            wire = wire.rstrip(" ")  # an empty text keeps its space: RFC 4954 §4 wants it
+        for text in reversed(texts):
+            wire = f"{self.code}-{prefix}{text}\r\n{wire}"
+        object.__setattr__(self, "octets", f"{wire}\r\n".encode())
 
     @property
     def text(self) -> str:
@@ -40,6 +41,10 @@ class Reply:
     def isPositive(self) -> bool:
         """Whether the command succeeded or goes on: 2yz and 3yz."""
         return self.code < 400
+
+
+def _withoutControls(text: str) -> str:
+    return text if text.isprintable() else _CONTROLS.sub(" ", text)
 
 
 def reply(code: int, enhanced: str, *lines: str) -> Reply:
