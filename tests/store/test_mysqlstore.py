@@ -121,7 +121,7 @@ async def test_what_max_allowed_packet_does_not_take_fails_alone(makeMariadb: Ma
     store = contract.makeStore()
     gate = GatedContent(b"first")
     first = store.store(makeMessage(content=gate))
-    large = makeMessage(b"x" * 600_000)
+    large = makeMessage(b"'" * 600_000)  # goes in hexadecimal
     small = [makeMessage(b"y" * 100_000) for _ in range(12)]
     answers = [store.store(message) for message in (large, *small)]
     gate.gate.set()
