@@ -37,6 +37,8 @@ class Connection(Protocol):
         self, producer: IContentProducer, encoding: Encoding, announcement: bytes = b""
     ) -> Deferred[Reply]: ...
 
+    def abort(self) -> None: ...
+
     def paramsOf(self, extension: IClientExtension) -> str | None: ...
 
     def isActive(self, keyword: str) -> bool: ...
@@ -174,11 +176,11 @@ class Transaction:
             group = [*resets, mail, *rcpts.values(), *data]
             self._sent = [self._connection.executeCommand(command) for command in group]
         self.isOpen = True
-        fault: Reply | None = None
-        for command in (*resets, mail):
-            if fault is None or isPipelined:
-                answer = await self._reply(command)
-                fault = fault or _refusal(answer, 2)
+        for command in resets:
+            if _refusal(await self._reply(command), 2) is not None:
+                # It says nothing of this message, and nobody knows what state the server is in.
+                self._connection.abort()
+        fault = _refusal(await self._reply(mail), 2)
         accepted = []
         for index, rcpt in rcpts.items():
             if fault is None or isPipelined:

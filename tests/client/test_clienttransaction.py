@@ -121,13 +121,14 @@ def test_a_transaction_left_open_is_reset_before_the_next():
     it.hear(MAIL)
 
 
-def test_a_reset_that_is_refused_refuses_the_message():
+def test_a_reset_that_is_refused_is_the_end_of_the_connection_not_of_the_message():
     it = begun()
     it.send()
     it.play((MAIL, b"550 no\r\n"))
     sending = it.send()
     it.play((b"RSET\r\n", b"500 no reset\r\n"), (b"", b""))
-    assert sending.replies == [reply(500, "", "no reset")]
+    assert sending.replies == [local.ABORTED]
+    assert it.wire.ending == "aborted"
 
 
 def test_a_message_waits_for_the_one_before_it():
@@ -184,16 +185,18 @@ def test_data_refused_is_the_reply_of_those_who_were_accepted():
     assert sending.codes == [(451, "4.3.0"), (550, "")]
 
 
-def test_a_reset_goes_in_the_group_and_its_refusal_is_the_reply():
+@pytest.mark.parametrize("refusal", [b"451 4.3.0 no", b"554 5.5.0 too many errors"])
+def test_a_reset_goes_in_the_group_and_ends_the_connection_where_it_is_refused(refusal):
     it = begun(PIPELINING)
     it.send()
     it.say(b"550 no\r\n503 no\r\n503 no\r\n")
-    sending = it.send()
     it.wire.clear()
-    it.say(b"451 4.3.0 no\r\n250 ok\r\n250 ok\r\n354 go\r\n")
-    it.hear(b".\r\n")
-    it.say(b"554 none\r\n")
-    assert sending.codes == [(451, "4.3.0")]
+    sending = it.send()
+    it.hear(b"RSET\r\n" + MAIL + RCPT + b"DATA\r\n")
+    it.say(refusal + b"\r\n250 ok\r\n250 ok\r\n354 go\r\n")
+    it.hear(b"")
+    assert sending.replies == [local.ABORTED]
+    assert it.wire.ending == "aborted"
 
 
 @pytest.mark.parametrize("replies", range(5))

@@ -9,7 +9,8 @@ from twisted.python.failure import Failure
 from mailsrv.extensions.auth import AuthClient
 from mailsrv.extensions.starttls import StartTlsClient, TlsPolicy
 from mailsrv.interfaces import IClientExtension
-from relay.hostilehop import PROPER, HopSession, HostileRelay
+from mailsrv.relay.limits import RelayLimits
+from relay.hostilehop import PROPER, Answer, HopSession, HostileRelay
 from relay.relaysupport import makeItem
 
 LETTER = b"Subject: x\r\n\r\n.dots\r\nend\r\n"
@@ -249,6 +250,27 @@ def test_connections_that_ended_while_they_were_idle_put_no_mail_off(
     relay.wait(seconds=5)
     assert relay.queue.rows[3].state == "sent"
     assert relay.queue.rows[3].settled == 1
+    assertOver(relay, caught)
+
+
+@pytest.mark.parametrize("manner", ["in groups", "one by one"])
+@pytest.mark.parametrize(
+    "refusal", [b"554 5.5.0 too many errors\r\n", b"450 no\r\n", drop, closing]
+)
+def test_what_is_said_to_rset_is_not_said_of_the_message_behind_it(
+    refusal: Answer, manner: str, caught: list[Failure]
+) -> None:
+    relay = HostileRelay(LETTER, EHLO=EHLO[manner])
+    said = iter([b"550 5.1.1 no such user\r\n"])
+    relay.hop.answers = {
+        "RCPT": lambda session: session.say(next(said, b"250 2.1.5 ok\r\n")),
+        "RSET": refusal,
+    }
+    relay.worker.limits = RelayLimits(connectionsPerHop=1)
+    relay.run(makeItem(2, message={"size": len(LETTER)}))
+    relay.awaitAll(LONGEST)
+    assert relay.queue.states() == {1: "failed", 2: "sent"}
+    assert len(relay.hop.sessions) == 2
     assertOver(relay, caught)
 
 
