@@ -8,6 +8,7 @@ from mailsrv.smtp.reply import Reply
 
 MAX_LINE = 2048  # octets with CRLF; §4.5.3.1.5 says 512, extensions may go over it
 MAX_LINES = 200
+MAX_REPLY = 65_536  # octets of all its lines: a hundred of them may be kept for one message
 
 _LINE_RE = re.compile(rb"([2-5][0-5][0-9])(?:([ -])([^\0\r\n]*+))?")
 _CONTROLS = re.compile(r"[\x01-\x1f\x7f]")
@@ -22,7 +23,7 @@ class ReplyReader:
     """Makes replies of octets that come cut anywhere: `feed` them, ask `next` until it is None.
 
     A line is three digits, then nothing, or a space or hyphen and text; it ends with CRLF, and
-    all lines of a reply begin with the same code. At most 2,048 octets a line and 200 lines.
+    all lines of a reply begin with the same code. At most 2,048 octets a line, 200 lines, 64 KiB.
     Octets over 127 are read as UTF-8, what is not becomes U+FFFD, and
     control characters become spaces. The enhanced status code
     (RFC 2034) is taken off the lines that begin with the first line's.
@@ -32,6 +33,7 @@ class ReplyReader:
         self._buffer = b""
         self._code = b""
         self._lines: list[str] = []
+        self._size = 0  # octets of these
 
     @property
     def isEmpty(self) -> bool:
@@ -53,7 +55,7 @@ class ReplyReader:
             line, self._buffer = self._buffer[: end + 1], self._buffer[end + 1 :]
             if self._isLast(line):
                 reply = _made(self._code, self._lines)
-                self._lines = []
+                self._lines, self._size = [], 0
                 return reply
 
     def _isLast(self, line: bytes) -> bool:
@@ -63,7 +65,8 @@ class ReplyReader:
             raise MalformedReply("not a line of a reply")
         if self._lines and match[1] != self._code:
             raise MalformedReply("lines of one reply with different codes")
-        if len(self._lines) >= MAX_LINES:
+        self._size += len(line)
+        if len(self._lines) >= MAX_LINES or self._size > MAX_REPLY:
             raise MalformedReply("too many lines")
         self._code = match[1]
         self._lines.append(_CONTROLS.sub(" ", (match[3] or b"").decode("utf-8", "replace")))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailsrv.smtp.reply import Reply, reply
-from mailsrv.smtp.replyreader import MAX_LINE, MAX_LINES, MalformedReply, ReplyReader
+from mailsrv.smtp.replyreader import MAX_LINE, MAX_LINES, MAX_REPLY, MalformedReply, ReplyReader
 
 
 def read(octets: bytes, piece: int = 0) -> list[Reply]:
@@ -94,6 +94,15 @@ def test_a_reply_without_end_is_refused():
     assert len(read(b"250-x\r\n" * (MAX_LINES - 1) + b"250 x\r\n")[0].lines) == MAX_LINES
     with pytest.raises(MalformedReply):
         read(b"250-x\r\n" * MAX_LINES + b"250 x\r\n")
+
+
+def test_a_reply_has_a_longest_length():
+    line = b"x" * 1994
+    longest = (b"250-" + line + b"\r\n") * (MAX_REPLY // 2000 - 1) + b"250 " + line + b"\r\n"
+    assert len(longest) <= MAX_REPLY
+    assert len(read(longest * 2, 5000)) == 2
+    with pytest.raises(MalformedReply):
+        read((b"250-" + line + b"\r\n") + longest)
 
 
 def test_it_tells_whether_anything_is_left_over():
