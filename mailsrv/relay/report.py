@@ -19,6 +19,7 @@ from mailsrv.smtp.xtext import decodeXtext
 MAX_RETURNED = 1 << 20  # octets of a message that are sent back whole (RET=FULL)
 MAX_HEADER = 65_536  # octets of header that are sent back
 _MAX_LINE = 900  # characters of a line made of what others have said
+_MAX_LINES = 10  # of a reply
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NEWLINE = re.compile(rb"\r\n|\r|\n")
@@ -194,7 +195,7 @@ def _lines(reply: Reply, who: str = "") -> list[str]:
     """A reply as it was said, line by line; our own words without their code."""
     if isinstance(reply, LocalReply):
         return [_printable(reply.text)]
-    texts = reply.lines or ("",)
+    texts = reply.lines[:_MAX_LINES] or ("",)
     prefix = f"{reply.enhanced} " if reply.enhanced else ""
     lines = [f"{reply.code}-{prefix}{text}" for text in texts[:-1]]
     lines.append(f"{reply.code} {prefix}{texts[-1]}")
@@ -237,7 +238,7 @@ def _recipientFields(each: Reported, now: datetime, isUtf8: bool) -> list[tuple[
     fields.append(("Action", each.action))
     fields.append(("Status", each.status))
     if each.remote:
-        fields.append(("Remote-MTA", f"dns; {each.remote}"))
+        fields.append(("Remote-MTA", f"dns; {_printable(each.remote)}"))
     if each.reply is not None:
         kind = "X-smtpstore" if isinstance(each.reply, LocalReply) else "smtp"
         fields.append(("Diagnostic-Code", f"{kind}; " + "\r\n ".join(_lines(each.reply))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+from dataclasses import replace
 from datetime import timedelta
 from email.message import EmailMessage
 
@@ -255,12 +256,20 @@ def test_a_reply_of_several_lines_is_told_line_by_line() -> None:
     assert "    550-5.7.1 second ?\n    550 5.7.1 third\n" in textOf(message)
 
 
+def test_of_a_reply_without_end_the_beginning_is_told() -> None:
+    said = reply(550, "5.7.1", *[f"{number} " + "x" * 2000 for number in range(200)])
+    everybody = [failed(f"u{number}@x.example", said) for number in range(100)]
+    _, octets = report(*everybody)
+    assert b"550-5.7.1 0 xxx" in octets
+    assert b"550 5.7.1 9 xxx" in octets
+    assert len(octets) < 2_500_000  # 36 MB with all that was said
+
+
 def test_nothing_others_have_said_can_add_a_field_or_a_line_without_end() -> None:
     said = reply(550, "", "no\r\nX-Evil: 1\r\n\r\n--=_01JREPORT--", "long " * 5000)
     parameters = "ORCPT=rfc822;a+0D+0AX-Evil:+201@y.example"
-    message, octets = report(
-        failed(said=said, parameters=parameters), parameters="ENVID=e+0D+0A+0D+0AX-Evil:+201"
-    )
+    evil = replace(failed(said=said, parameters=parameters), remote="mx\r\nX-Evil: 1")
+    message, octets = report(evil, parameters="ENVID=e+0D+0A+0D+0AX-Evil:+201")
     groups = fieldsOf(message)
     assert len(groups) == 2
     assert not any("X-Evil" in group for group in groups)
