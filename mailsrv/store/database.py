@@ -70,7 +70,7 @@ class Dialect:
     driver = ""
     schema = ""
     upgradesItself = False
-    writers = 1  # transactions that may write at once; MySQL: one for the large messages
+    writers = 1  # transactions that may write at once; MySQL: some for the large messages
     commitsDdl = False
     lockingRead = ""
     requireDurable = False

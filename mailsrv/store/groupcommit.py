@@ -142,8 +142,9 @@ class GroupCommit(Generic[Item, Result]):
 
     An item is withdrawn when its Deferred is cancelled, and at its deadline, where it fails with
     Unavailable. A batch that is committing by then has `grace` seconds more to say what became of
-    it. Items that cost more than `large` never share a batch and take turns with the others;
-    where there are several slots, either kind leaves one to the other.
+    it. Items that cost more than `large` have batches of their own, of twice `maxCost`, and take
+    turns with the others; where there are several slots, one is for the small items, whose
+    batches would only get smaller by more of them, and the others are for the large ones.
     """
 
     def __init__(
@@ -169,7 +170,7 @@ class GroupCommit(Generic[Item, Result]):
         self._maxWaitingCost = maxWaitingCost
         self._lock = Lock()
         self._smallLane: Lane[Item, Result] = Lane(maxItems, maxCost)
-        self._largeLane: Lane[Item, Result] = Lane(1, maxCost)
+        self._largeLane: Lane[Item, Result] = Lane(maxItems, 2 * maxCost)
         self._turns = deque([self._smallLane, self._largeLane])  # whose turn it is, first
         self._running = 0
         self._timer: IDelayedCall | None = None
@@ -242,7 +243,8 @@ class GroupCommit(Generic[Item, Result]):
         if self._running >= self._slots:
             return None
         for lane in self._turns:
-            if lane.waiting and len(lane.running) < max(1, self._slots - 1):
+            most = 1 if lane is self._smallLane else max(1, self._slots - 1)
+            if lane.waiting and len(lane.running) < most:
                 self._turns.remove(lane)
                 self._turns.append(lane)
                 return lane

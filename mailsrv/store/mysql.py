@@ -84,7 +84,7 @@ class MysqlDialect(Dialect):
     name = "MySQL"
     driver = "pymysql"
     schema = "mysql"
-    writers = 2
+    writers = 3  # two for the large: 90 messages of 1 MiB a second in place of 68
     lockingRead = " FOR UPDATE"
     commitsDdl = True
 

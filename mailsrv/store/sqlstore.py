@@ -68,7 +68,7 @@ class SqlStore:
             lambda batch: Deferred.fromCoroutine(self._write(batch, self._insertTxn)),
             clock,
             release=self._release,
-            slots=min(pool.threads, 2),
+            slots=pool.threads,
         )
 
     def store(self, message: Message) -> Deferred[str]:

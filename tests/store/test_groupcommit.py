@@ -134,13 +134,18 @@ class GroupCommitTests(SynchronousTestCase):
 
     # Lanes
 
-    def test_large_items_never_share_and_take_turns_with_the_small_ones(self) -> None:
+    def test_large_items_share_4_MiB_and_take_turns_with_the_small_ones(self) -> None:
         self.add("s1")
-        self.add("L1", "L2", cost=MIB + 1)
+        self.add("L1", "L2", "L3", "L4", cost=MIB + MIB // 4)
+        self.add("L5", cost=50 * MIB)
         self.add("s2", "s3", cost=MIB // 2)
-        for _ in range(3):
+        self.add("s4", cost=MIB)
+        for _ in range(5):
             self.commits.succeed()
-        self.assertEqual(self.commits.items, [["s1"], ["L1"], ["s2", "s3"], ["L2"]])
+        self.assertEqual(
+            self.commits.items,
+            [["s1"], ["L1", "L2", "L3"], ["s2", "s3", "s4"], ["L4"], ["L5"]],
+        )
 
     def test_with_two_slots_a_large_item_does_not_hold_up_small_ones(self) -> None:
         self.group = self.make(slots=2)
@@ -151,6 +156,15 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual(self.commits.items[2:], [["s2"]])
         self.commits.succeed(0)
         self.assertEqual(self.commits.items[3:], [["L2"]])
+
+    def test_of_more_slots_the_small_ones_have_one_and_the_large_ones_the_others(self) -> None:
+        self.group = self.make(slots=3)
+        self.add("s1", "s2", "s3")
+        self.add("L1", "L2", "L3", cost=3 * MIB)
+        self.assertEqual(self.commits.items, [["s1"], ["L1"], ["L2"]])
+        self.commits.succeed(0)
+        self.commits.succeed(1)
+        self.assertEqual(self.commits.items[3:], [["s2", "s3"], ["L3"]])
 
     # Limits on what waits
 
