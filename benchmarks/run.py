@@ -62,10 +62,11 @@ def compare(
     """All runs, and what failed."""
     results, failures = [], []
     for case in cases:
+        able = [target for target in targets if case.connections <= target.mostOpen]
+        for target in (target for target in targets if target not in able):
+            say(f"{case.name} {target.name}: skipped: it serves {target.mostOpen} connections")
         for round in range(1, rounds + 1):
-            for target in targets:
-                if case.connections > target.mostOpen:
-                    continue
+            for target in able:
                 try:
                     result = bench.measure(target, case, messages, round)
                 except BenchError as error:
