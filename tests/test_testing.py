@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import smtplib
+import ssl
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,7 @@ from mailsrv.testing import (
     readMessage,
 )
 from mailsrv.testing.faults import Fault, Faults, faultOf
+from mailsrv.testing.security import certificateIn
 
 ROOT = Path(__file__).parents[1]
 LETTER = "Subject: Hello\r\n\r\nHi.\r\n"
@@ -256,6 +259,88 @@ def test_a_process_serves_who_blocks():
     with pytest.raises(AssertionError, match="1 of 2"):
         server.waitFor(count=2, timeout=100)
     server.stop()
+
+
+# TLS and logins
+
+LOGINS = {"bob@example.com": "secret"}
+
+
+def loggedIn(server, isImplicit: bool, password: str = "secret") -> str:
+    """Send a letter by a client that verifies the server and logs in; its certificate's name."""
+    context = ssl.create_default_context(cafile=server.certificate)
+    port = server.tlsPort if isImplicit else server.port
+    kind = partial(smtplib.SMTP_SSL, context=context) if isImplicit else smtplib.SMTP
+    with kind("localhost", port, timeout=20) as client:
+        if not isImplicit:
+            client.ehlo()
+            assert "auth" not in client.esmtp_features
+            client.starttls(context=context)
+        client.login("bob@example.com", password)
+        client.sendmail("bob@example.com", ["ann@example.com"], LETTER)
+        return client.sock.getpeercert()["subject"][0][0][1]
+
+
+@pytest.mark.parametrize("isImplicit", [False, True], ids=["STARTTLS", "TLS"])
+@pytest_twisted.ensureDeferred
+async def test_a_client_in_tls_logs_in(isImplicit):
+    async with MailServer(reactor, tls=True, logins=LOGINS) as server:
+        assert await deferToThread(loggedIn, server, isImplicit) == "mail.test"
+        [message] = await server.waitFor(to="ann@example.com")
+        assert message.protocol == "ESMTPSA"
+        with pytest.raises(smtplib.SMTPAuthenticationError, match="535"):
+            await deferToThread(loggedIn, server, isImplicit, "wrong")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_login_may_be_required_and_goes_in_clear_where_there_is_no_tls():
+    async with MailServer(reactor, logins=LOGINS, requireLogin=True) as server:
+        assert (server.tlsPort, server.certificate) == (0, "")
+        assert await deferToThread(outcome, server) == 530
+
+        def logIn() -> None:
+            with smtplib.SMTP(server.host, server.port, timeout=20) as client:
+                client.login("bob@example.com", "secret")
+                client.sendmail("bob@example.com", ["ann@example.com"], LETTER)
+
+        await deferToThread(logIn)
+        [message] = await server.waitFor(to="ann@example.com")
+        assert message.protocol == "ESMTPA"
+
+
+@pytest_twisted.ensureDeferred
+async def test_faults_happen_in_tls_too():
+    async with MailServer(reactor, tls=True) as server:
+
+        def dropped() -> bool:
+            context = ssl.create_default_context(cafile=server.certificate)
+            with smtplib.SMTP_SSL(
+                "localhost", server.tlsPort, timeout=20, context=context
+            ) as client:
+                client.ehlo()
+                client.mail("a@example.com")
+                try:
+                    client.rcpt("drop@rcpt.fault.test")
+                except smtplib.SMTPServerDisconnected:
+                    return True
+                return False
+
+        assert await deferToThread(dropped)
+
+
+def test_tls_without_its_packages_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "mailsrv.server.certificate", None)
+    with pytest.raises(RuntimeError, match=r"pip install 'smtpstore\[tls\]'"):
+        certificateIn(tmp_path, "mail.test")
+
+
+def test_a_process_has_tls_and_logins_too():
+    with ServerProcess(tls=True, logins=LOGINS, requireLogin=True) as server:
+        loggedIn(server, isImplicit=True)
+        loggedIn(server, isImplicit=False)
+        first, second = server.waitFor(to="ann@example.com", count=2)
+        assert (first.protocol, second.protocol) == ("ESMTPSA", "ESMTPSA")
+        assert outcome(server) == 530
 
 
 def test_a_process_that_cannot_start_says_so(monkeypatch, capfd):

@@ -21,6 +21,18 @@ Both listen on a free port of 127.0.0.1, keep mail in a SQLite file of their own
 URL), and take mail for everybody, or with `users=["bob@example.com"]` for these alone. What comes
 back are values of `mailsrv.smtp.message.Message`, as they were committed.
 
+Both have TLS and logins where they are asked for, the packages of ``smtpstore[tls]`` given::
+
+    def test_mail_goes_out_in_tls_and_logged_in():
+        with ServerProcess(tls=True, logins={"bob": "secret"}, requireLogin=True) as server:
+            context = ssl.create_default_context(cafile=server.certificate)
+            with smtplib.SMTP("localhost", server.port) as client:  # or SMTP_SSL, server.tlsPort
+                client.starttls(context=context)
+                client.login("bob", "secret")
+                client.sendmail("bob@example.com", "ann@example.com", "Subject: Hello\r\n\r\n")
+            [message] = server.waitFor(to="ann@example.com")
+            assert message.protocol == "ESMTPSA"
+
 Faults are asked for by address, and happen to nobody else:
 
 ============================  ====================================================================

@@ -24,7 +24,12 @@ def _stored(message: Message) -> None:
 async def serve(reactor: Any, wishes: str) -> None:
     """Serve until stdin is closed; `wishes`: arguments of MailServer, as JSON."""
     async with MailServer(reactor, stored=_stored, **json.loads(wishes)) as server:
-        _say(port=server.port, path=server.db.removeprefix("sqlite:"))
+        _say(
+            port=server.port,
+            tlsPort=server.tlsPort,
+            certificate=server.certificate,
+            path=server.db.removeprefix("sqlite:"),
+        )
         # It ends, too, when whoever started it is gone.
         await deferToThreadPool(reactor, reactor.getThreadPool(), sys.stdin.read)
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,30 @@ _PACKAGES = str(Path(__file__).parents[2])
 class ServerProcess:
     """A MailServer in a process of its own: a context manager, to be used by any thread.
 
-    It ends with the process that started it, however that ends.
+    `users`, `tls`, `logins` and `requireLogin` are those of a MailServer. It ends with the process
+    that started it, however that ends.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, *, users: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        users: Sequence[str] = (),
+        tls: bool = False,
+        logins: Mapping[str, str] | None = None,
+        requireLogin: bool = False,
+    ) -> None:
         self.port = 0
+        self.tlsPort = 0
+        self.certificate = ""
         self.db = ""
-        self._users = list(users)
+        self._wishes = {
+            "users": list(users),
+            "tls": tls,
+            "logins": dict(logins or {}),
+            "requireLogin": requireLogin,
+        }
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._news = threading.Condition()
@@ -45,7 +60,7 @@ class ServerProcess:
         """Start it, and wait until it listens; the server itself."""
         path = os.pathsep.join(filter(None, [_PACKAGES, os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "mailsrv.testing.child", json.dumps({"users": self._users})],
+            [sys.executable, "-m", "mailsrv.testing.child", json.dumps(self._wishes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -76,6 +91,7 @@ class ServerProcess:
             if message is not None:
                 self._messages.append(message)
             else:
+                self.tlsPort, self.certificate = news["tlsPort"], news["certificate"]
                 self.db, self.port = news["path"], news["port"]
             self._news.notify_all()
 

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.protocols.policies import WrappingFactory
+from twisted.internet.interfaces import (
+    IHandshakeListener,
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+)
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from zope.interface import implementer
 
+from mailsrv.extensions.auth import AuthServer
 from mailsrv.extensions.standard import standardExtensions
+from mailsrv.extensions.starttls import StartTlsServer
 from mailsrv.interfaces import (
     IDirectory,
     IMessageStore,
@@ -24,7 +31,9 @@ from mailsrv.interfaces import (
     Resolution,
 )
 from mailsrv.policies.relay import RelayPolicy
+from mailsrv.policies.secure import RequireLogin
 from mailsrv.server.factory import SmtpServerFactory
+from mailsrv.server.site import Listener
 from mailsrv.smtp import reply as r
 from mailsrv.smtp.address import Mailbox, domainKey
 from mailsrv.smtp.message import Message
@@ -36,6 +45,7 @@ from mailsrv.store.queries.users import User, addUserTxn
 from mailsrv.store.sqlstore import SqlStore
 from mailsrv.testing.faults import DOMAINS, Faults
 from mailsrv.testing.inbox import Inbox
+from mailsrv.testing.security import certificateIn, portalOf
 
 HOSTNAME = "mail.test"
 
@@ -43,10 +53,13 @@ HOSTNAME = "mail.test"
 class MailServer:
     """An SMTP server on a free port of 127.0.0.1, with a SQLite file in a temporary folder.
 
-    `users`: who receives, at whose domains nobody else does; none: everybody (a sink). `store`
-    takes the place of the SQLite file, a HeldStore for one. `extensions` and `policies` come after
-    the standard ones. It makes its tables at once, listens from `start`, and is gone after
-    `stop`, with its folder.
+    `users`: who receives, at whose domains nobody else does; none: everybody (a sink). `tls`:
+    STARTTLS on `port`, TLS from the first octet on `tlsPort`, with a certificate for localhost and
+    127.0.0.1 that signs itself; clients trust it by its file, `certificate`. `logins`: names and
+    passwords of AUTH, in TLS where there is any, else in clear; `requireLogin`: who has not logged
+    in is answered 530. `store` takes the place of the SQLite file, a HeldStore for one.
+    `extensions` and `policies` come after the standard ones. It makes its tables at once, listens
+    from `start`, and is gone after `stop`, with its folder.
     """
 
     host = "127.0.0.1"
@@ -56,6 +69,9 @@ class MailServer:
         reactor: Any,
         *,
         users: Sequence[str] = (),
+        tls: bool = False,
+        logins: Mapping[str, str] | None = None,
+        requireLogin: bool = False,
         store: IMessageStore | None = None,
         extensions: Sequence[IServerExtension] = (),
         policies: Sequence[IPolicy] = (),
@@ -71,6 +87,12 @@ class MailServer:
         self._sqlStore = SqlStore(ConnectionPool(self._dialect, reactor, 1, "commit"), reactor)
         self._lookUps = ConnectionPool(self._dialect, reactor, 1, "look-up")
         self.inbox = Inbox(self._sqlStore if store is None else store, reactor, stored)
+        self._tls: IOpenSSLServerConnectionCreator | None = None
+        self.certificate = ""
+        if tls:
+            self._tls, file = certificateIn(self._folder, HOSTNAME)
+            self.certificate = str(file)
+        auth = [AuthServer(portalOf(logins), reactor, allowInsecure=not tls)] if logins else []
         faults = Faults(reactor, self._drop)
         domains = {domainKey(user.rpartition("@")[2]) for user in users}
         self._factory = SmtpServerFactory(
@@ -79,18 +101,20 @@ class MailServer:
             reactor,
             hostname=HOSTNAME,
             limits=limits,
-            extensions=[*standardExtensions(), *extensions],
+            extensions=[*standardExtensions(), StartTlsServer(tls), *auth, *extensions],
             policies=[
                 faults,
+                RequireLogin(),
                 *([RelayPolicy(domains | set(DOMAINS))] if domains else []),
                 *policies,
             ],
             observers=[faults],
+            tls=self._tls,
         )
-        # A wrapper around each connection, by which it can be dropped.
-        self._wrapping = WrappingFactory(self._factory)
-        self._wrapping.noisy = False
-        self._port: Any = None
+        listener = self._factory.forListener(Listener(isSubmission=requireLogin))
+        secure = self._factory.forListener(Listener(isSecure=True, isSubmission=requireLogin))
+        self._wrapping = [_Wrapping(each) for each in (listener, secure)]
+        self._ports: list[Any] = []
 
     def _addUsers(self, users: Sequence[str]) -> None:
         connection = self._dialect.connect()
@@ -109,20 +133,34 @@ class MailServer:
     @property
     def port(self) -> int:
         """The number of the port, once it listens."""
-        return int(self._port.getHost().port)
+        return int(self._ports[0].getHost().port)
+
+    @property
+    def tlsPort(self) -> int:
+        """That of the port where TLS begins with the first octet; 0 without `tls`."""
+        return int(self._ports[1].getHost().port) if len(self._ports) > 1 else 0
 
     def start(self) -> Deferred[MailServer]:
         """Listen; fires with the server itself."""
-        self._port = self._reactor.listenTCP(0, self._wrapping, interface=self.host)
+        self._listen(self._wrapping[0])
+        if self._tls is not None:
+            from twisted.protocols.tls import TLSMemoryBIOFactory
+
+            secure = TLSMemoryBIOFactory(self._tls, False, self._wrapping[1], self._reactor)
+            secure.noisy = False
+            self._listen(secure)
         return maybeDeferred(lambda: self)
+
+    def _listen(self, factory: IProtocolFactory) -> None:
+        self._ports.append(self._reactor.listenTCP(0, factory, interface=self.host))
 
     def stop(self) -> Deferred[None]:
         """End all sessions, close the database, remove the folder."""
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        if self._port is not None:
-            await maybeDeferred(self._port.stopListening)
+        for port in self._ports:
+            await maybeDeferred(port.stopListening)
         await self._factory.shutdown()
         await self._sqlStore.close()
         await self._lookUps.close()
@@ -149,9 +187,24 @@ class MailServer:
 
     def _drop(self, session: ISession) -> None:
         """Lose the connection of a session, without a word."""
-        for wrapper in list(self._wrapping.protocols):
+        for wrapper in [each for factory in self._wrapping for each in factory.protocols]:
             if wrapper.wrappedProtocol.session is session:
                 wrapper.abortConnection()
+
+
+@implementer(IHandshakeListener)
+class _Wrapper(ProtocolWrapper):
+    """A connection that can be dropped; it tells of TLS like one that is not wrapped."""
+
+    def handshakeCompleted(self) -> None:
+        IHandshakeListener(self.wrappedProtocol).handshakeCompleted()
+
+
+class _Wrapping(WrappingFactory):
+    """Wraps each connection."""
+
+    protocol = _Wrapper
+    noisy = False
 
 
 @implementer(IDirectory)
