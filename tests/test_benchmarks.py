@@ -109,3 +109,11 @@ def test_nothing_is_left_behind(bench: Bench, tmp_path: Path) -> None:
 def test_a_run_that_fails_is_no_success(tmp_path: Path) -> None:
     done = run("--target", "bare", "--dir", str(tmp_path / "nowhere"))
     assert done.returncode != 0
+
+
+def test_a_target_that_cannot_take_a_case_is_named(bench: Bench) -> None:
+    report = bench("--target", "postfix", "--case", "500-open")
+    if "postfix" in report["skipped"]:
+        pytest.skip(report["skipped"]["postfix"])
+    assert "500-open postfix: skipped: it serves 100 connections" in report["said"]
+    assert report["runs"] == []
