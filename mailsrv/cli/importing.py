@@ -71,7 +71,8 @@ def importMailbox(database: Database, source: Path, address: Mailbox, asJson: bo
     octets are stored as they are. A message was received at the date of its From line (mbox)
     or of its file; its sender is that of the From line, else of its Return-Path or From field. The
     mailbox is that of a user; where there are no users at all (a sink), any. Nothing is queued,
-    and the application is told of nothing.
+    and the application is told of nothing: the mail is not new. Flags of a Maildir (seen, replied)
+    have no place in the tables and are left behind.
 
     An import that was cut off goes on when it is run again: what the mailbox holds is skipped. A
     message is known by its id, where an export gave it one, else by its octets and its date.

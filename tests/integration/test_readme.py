@@ -18,7 +18,7 @@ from mailsrv.settings import OPTIONS
 README = (ROOT / "README.rst").read_text("utf-8")
 COMMANDS = re.findall(r"^    \$ (.*)$", README, re.MULTILINE)
 # Run by other tests, or by whoever reads this: they install, or start a server.
-ELSEWHERE = ("make ", "pip ", "twistd ", ". .venv/")
+ELSEWHERE = ("make ", "pip ", "twistd ", ". .venv/", "python3 -m venv ", "install ")
 
 
 @pytest.fixture
