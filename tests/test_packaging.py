@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import shutil
 import subprocess
@@ -10,9 +11,12 @@ import sysconfig
 import tarfile
 import venv
 import zipfile
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 SQL = {
@@ -101,3 +105,96 @@ def test_what_is_installed_is_listed_by_twistd_and_makes_its_tables(
     assert "--max-recipients=N" in run(*twistd, "smtpstore", "--help", cwd=tmp_path)
     run(home / "bin" / "smtpstore", "init", "--db", "sqlite:mail.db", cwd=tmp_path)
     assert (tmp_path / "mail.db").stat().st_size > 0
+
+
+# Without the extras
+
+
+def needed(name: str) -> Iterator[metadata.Distribution]:
+    """A distribution, and all that a plain install of it brings."""
+    found = metadata.distribution(name)
+    yield found
+    for each in found.requires or ():
+        requirement = Requirement(each)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            yield from needed(requirement.name)
+
+
+@pytest.fixture(scope="module")
+def plain(
+    checkout: Path, built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The programs of an environment as `pip install .` makes it: nothing of the extras is there."""
+    home = tmp_path_factory.mktemp("plain") / "venv"
+    venv.create(home, with_pip=False)
+    python = home / "bin" / "python"
+    pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps")
+    run(*pip, "--no-index", built[1], cwd=checkout.parent)
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = Path(run(python, "-c", ask, cwd=checkout.parent).strip())
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    for line in config["options"]["install_requires"].split():
+        for found in needed(Requirement(line).name):
+            for top in {file.parts[0] for file in found.files or () if file.parts[0] != ".."}:
+                link(Path(str(found.locate_file(top))), site / top)
+    return home / "bin"
+
+
+def link(source: Path, target: Path) -> None:
+    """Have it there too; a folder that several share, as twisted and our plugin, is one of links."""
+    if not target.exists():
+        target.symlink_to(source)
+    elif source.is_dir() and not target.is_symlink():
+        for each in source.iterdir():
+            link(each, target / each.name)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--db", "mysql://mail:secret@127.0.0.1/mail"], "run: pip install 'smtpstore[mysql]'"),
+        (["--tls", "auto"], "pip install 'smtpstore[tls]'"),
+        (["--smart-host", "smtps://relay.example.com"], "pip install 'smtpstore[tls]'"),
+        (["--webhook", "http://127.0.0.1:9/mail"], "pip install 'smtpstore[webhook]'"),
+    ],
+)
+def test_an_extra_that_is_missing_is_named_by_the_server(
+    plain: Path, tmp_path: Path, args: list[str], says: str
+) -> None:
+    twistd = (plain / "python", "-c", "from twisted.scripts.twistd import run; run()")
+    free = ("--http", "", "--port", "tcp:0:interface=127.0.0.1")
+    line = complaint(*twistd, "-n", "smtpstore", *free, *args, cwd=tmp_path)
+    assert line.endswith(says)
+
+
+def test_an_extra_that_is_missing_is_named_by_the_command(plain: Path, tmp_path: Path) -> None:
+    smtpstore = plain / "smtpstore"
+    line = complaint(smtpstore, "init", "--db", "mysql://m:secret@127.0.0.1/m", cwd=tmp_path)
+    assert line.endswith("run: pip install 'smtpstore[mysql]'")
+    (tmp_path / "m.eml").write_bytes(b"Subject: x\r\n\r\n")
+    send = ("send", "--server", "127.0.0.1:9", "--user", "bob", "--from", "a@b.c", "--to", "d@e.f")
+    line = complaint(smtpstore, *send, "m.eml", cwd=tmp_path, SMTPSTORE_PASSWORD="secret")
+    assert line.endswith("pip install 'smtpstore[tls]'")
+
+
+def test_a_plain_install_keeps_mail(plain: Path, tmp_path: Path) -> None:
+    run(plain / "smtpstore", "init", cwd=tmp_path)
+    run(plain / "smtpstore", "user", "add", "bob@example.com", cwd=tmp_path)
+    (tmp_path / "m.eml").write_bytes(b"Subject: Hello\r\n\r\nHi.\r\n")
+    run(plain / "smtpstore", "import", "m.eml", "--to", "bob@example.com", cwd=tmp_path)
+    assert "Hello" in run(plain / "smtpstore", "message", "list", cwd=tmp_path)
+
+
+def complaint(*command: str | Path, cwd: Path, **more: str) -> str:
+    """The one line of what cannot be done."""
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, env={**env, **more}, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("smtpstore: ")
+    assert "secret" not in line
+    return line
