@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -157,13 +158,14 @@ def link(source: Path, target: Path) -> None:
         (["--tls", "auto"], "pip install 'smtpstore[tls]'"),
         (["--smart-host", "smtps://relay.example.com"], "pip install 'smtpstore[tls]'"),
         (["--webhook", "http://127.0.0.1:9/mail"], "pip install 'smtpstore[webhook]'"),
+        (["--http", "0"], "pip install 'smtpstore[web]'"),
     ],
 )
 def test_an_extra_that_is_missing_is_named_by_the_server(
     plain: Path, tmp_path: Path, args: list[str], says: str
 ) -> None:
     twistd = (plain / "python", "-c", "from twisted.scripts.twistd import run; run()")
-    free = ("--http", "", "--port", "tcp:0:interface=127.0.0.1")
+    free = ("--port", "tcp:0:interface=127.0.0.1")
     line = complaint(*twistd, "-n", "smtpstore", *free, *args, cwd=tmp_path)
     assert line.endswith(says)
 
@@ -176,6 +178,24 @@ def test_an_extra_that_is_missing_is_named_by_the_command(plain: Path, tmp_path:
     send = ("send", "--server", "127.0.0.1:9", "--user", "bob", "--from", "a@b.c", "--to", "d@e.f")
     line = complaint(smtpstore, *send, "m.eml", cwd=tmp_path, SMTPSTORE_PASSWORD="secret")
     assert line.endswith("pip install 'smtpstore[tls]'")
+
+
+def test_the_server_of_a_plain_install_starts(plain: Path, tmp_path: Path) -> None:
+    """As the README has it; only the port is another one."""
+    readme = (ROOT / "README.rst").read_text("utf-8")
+    [words] = re.findall(r"^    \$ twistd -n smtpstore --port 2525 (.*)$", readme, re.MULTILINE)
+    program = (plain / "python", "-c", "from twisted.scripts.twistd import run; run()")
+    args = ("-n", "--pidfile=", "smtpstore", "--port", "tcp:0:interface=127.0.0.1", *words.split())
+    with subprocess.Popen(
+        list(map(str, (*program, *args))), cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        try:
+            lines = iter(server.stdout.readline, "")
+            assert any("Local domains: example.com; add a user with" in line for line in lines)
+        finally:
+            server.terminate()
+    assert (tmp_path / "mail.db").exists()
 
 
 def test_a_plain_install_keeps_mail(plain: Path, tmp_path: Path) -> None:
