@@ -31,6 +31,7 @@ class Outbox:
     def __call__(self, remote, envelope):
         self.remote = remote
         self.envelope = envelope
+        self.octets = b"".join(envelope.source._pieces())
         return SendResult(
             tuple(
                 RecipientResult(each, self.replies.get(each, TAKEN)) for each in envelope.recipients
@@ -153,7 +154,7 @@ def test_theSenderMayBeNobody(outbox):
 
 def test_linesEndInCrlf(outbox):
     outbox.status(*base(), input=b"a\nb\r\nc\n\n")
-    assert outbox.envelope.content == b"a\r\nb\r\nc\r\n\r\n"
+    assert outbox.octets == b"a\r\nb\r\nc\r\n\r\n"
 
 
 def test_eachRecipientHasALine(outbox):
