@@ -18,6 +18,7 @@ from madecertificate import certificate
 from mailsrv.cli import main
 from mailsrv.store.dialect import parseUrl
 from mailsrv.store.migrate import upgrade
+from mailsrv.testing import ServerProcess
 from mariadb import Database, MakeServer
 
 FREE = {"port": "tcp:0:interface=127.0.0.1"}
@@ -227,6 +228,41 @@ def test_aPortThatAnotherProgramHoldsIsNotWell(shell, tmp_path):
     assert "another port" in findings[f"port {port} (SMTP)"]["mend"]
 
 
+def test_aPortOfTlsIsGreetedInTls(shell, tmp_path):
+    cert, key = certificate(tmp_path, datetime.now(UTC))
+    options = {"tls_cert": cert, "tls_key": key, "hostname": "mail.example.com", "port": ""}
+    with ServerProcess(tls=True) as server:
+        findings = examineWith(shell, tmp_path, smtps=str(server.tlsPort), **options)
+    value = findings[f"port {server.tlsPort} (SMTPS)"]["value"]
+    assert value.startswith("in use, by who greets: 220 mail.test ESMTP")
+    assert wrong(findings) == set()
+
+
+def test_aPortBehindAProxyIsGreetedWithAHeader(shell, tmp_path):
+    heard = []
+
+    def greet() -> None:
+        connection, _ = server.accept()
+        with connection:
+            heard.append(connection.recv(1000))
+            connection.sendall(b"220 mail.example.com ESMTP\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=greet)
+        thread.start()
+        number = server.getsockname()[1]
+        port = f"haproxy:tcp:{number}:interface=127.0.0.1"
+        findings = examineWith(shell, tmp_path, port=port)
+        thread.join(20)
+    assert heard == [b"PROXY UNKNOWN\r\n"]
+    assert wrong(findings) == set()
+
+
+def test_aSocketIsLeftToTheServer(shell, tmp_path):
+    findings = examineWith(shell, tmp_path, port=f"unix:{tmp_path}/s")
+    assert not [name for name in findings if name.startswith("port ")]
+
+
 @pytest.mark.parametrize(
     ("port", "value"),
     [
@@ -262,6 +298,12 @@ def test_aWildcardIsForTheHostsOfItsDomain(shell, tmp_path):
     options = {"tls_cert": cert, "tls_key": key, **FREE}
     assert not wrong(examineWith(shell, tmp_path, hostname="mx.example.com", **options))
     assert wrong(examineWith(shell, tmp_path, hostname="a.mx.example.com", **options))
+
+
+def test_aCertificateOfOldNamesItsHostAsItsSubject(shell, tmp_path):
+    cert, key = certificate(tmp_path, datetime.now(UTC), hasAlternatives=False)
+    options = {"tls_cert": cert, "tls_key": key, "hostname": "mail.example.com", **FREE}
+    assert not wrong(examineWith(shell, tmp_path, **options))
 
 
 def test_aKeyOfAnotherCertificateIsNotWell(shell, tmp_path):
