@@ -24,6 +24,7 @@ from mailsrv.interfaces import UnexpectedReply
 from mailsrv.kinds import defaultHostname
 from mailsrv.remote import Remote, hasTls, parseSmartHost, transportTo
 from mailsrv.smtp.address import parseMailbox
+from mailsrv.smtp.local import CANNOT_CONNECT
 from mailsrv.smtp.reply import Reply
 
 PASSWORD_VARIABLE = "SMTPSTORE_PASSWORD"  # noqa: S105
@@ -78,6 +79,9 @@ def send(
     with rewindable(file) as content:
         result = sendOver(remote, Envelope(bare[0], tuple(bare[1:]), sourceFrom(content)))
     _show(result, asJson)
+    if all(each.reply is CANNOT_CONNECT for each in result.recipients):
+        place = f"{remote.host} port {remote.port}"
+        raise Complaint(f"nobody answers at {place}; is a server there? see --server", TEMPORARY)
     codes = {each.reply.code // 100 for each in result.recipients}
     sys.exit(1 if 5 in codes else TEMPORARY if 4 in codes else 0)
 

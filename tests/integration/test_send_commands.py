@@ -92,7 +92,10 @@ def test_what_the_server_says_is_the_exit_status(startServer: StartServer) -> No
 
 def test_a_server_that_is_not_there_is_for_another_time() -> None:
     words = ["--server", "127.0.0.1:9", "--from", "a@a.example", "--to", "b@b.example"]
-    assert run(*SEND, *words).returncode == os.EX_TEMPFAIL
+    done = run(*SEND, *words)
+    assert done.returncode == os.EX_TEMPFAIL
+    assert done.stdout == b"b@b.example: 451 4.4.1 No answer from the host\n"
+    assert done.stderr.startswith(b"smtpstore: nobody answers at 127.0.0.1 port 9; ")
     done = run(*SENDMAIL, "b@b.example", SMTPSTORE_SERVER="127.0.0.1:9")
     assert done.returncode == os.EX_TEMPFAIL
     assert b"451 4.4.1 No answer from the host" in done.stderr
