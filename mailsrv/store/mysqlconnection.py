@@ -98,7 +98,8 @@ class MysqlCursor(Cursor):
         """The statement with its parameters in place.
 
         In octets from the beginning: PyMySQL makes a text of it and encodes that, five copies of
-        a large content, 9 ms of CPU for a row of 1 MiB; this takes 2.5, with hexadecimal 4.
+        a large content, 9 ms of CPU for a row of 1 MiB; this takes 2.5, with hexadecimal 4. For
+        a message of 4 KiB in a batch it is 7 to 20 µs in place of 27 to 50.
         """
         parts = [b""] * (2 * len(args) + 1)
         parts[::2] = _pieces(query)  # raises ValueError where there are more or fewer
@@ -160,14 +161,16 @@ class MysqlConnection(pymysql.Connection):
         Octets that need no escaping stand as they are. Hexadecimal, for all others, is twice as
         long; escapes, or what may not be UTF-8, would take the server twice the time.
         """
-        if isinstance(value, bytes):
-            if value.isascii() and not any(map(value.__contains__, (b"'", b"\\", b"\0"))):
-                return b"".join((b"_binary'", value, b"'"))
-            return b"".join((b"_binary X'", hexlify(value), b"'"))
+        if value is None:
+            return b"NULL"
         if isinstance(value, str) and not self.server_status & _NO_BACKSLASHES:
             octets = value.encode(self.encoding, "surrogateescape")
             octets = octets.replace(b"\\", b"\\\\").replace(b"'", b"\\'").replace(b"\0", b"\\0")
             return b"'%b'" % octets
+        if isinstance(value, bytes):
+            if value.isascii() and not any(map(value.__contains__, (b"'", b"\\", b"\0"))):
+                return b"".join((b"_binary'", value, b"'"))
+            return b"".join((b"_binary X'", hexlify(value), b"'"))
         return str(self.escape(value)).encode(self.encoding, "surrogateescape")
 
     def query(self, sql: Any, unbuffered: bool = False) -> int:
