@@ -67,6 +67,13 @@ def smtpstore(place: Path, url: str, *options: str) -> Iterator[Running]:
         yield running
 
 
+@contextmanager
+def twoWorkers(place: Path, url: str, *options: str) -> Iterator[Running]:
+    """The same in two processes; the warm-up waits for them."""
+    with smtpstore(place, url, "--workers", "2", *options) as running:
+        yield running
+
+
 def _run(command: list[str], env: Mapping[str, str], cwd: Path | None = None) -> None:
     done = subprocess.run(
         command, env={**os.environ, **env}, cwd=cwd, capture_output=True, text=True, timeout=300
@@ -143,6 +150,8 @@ _aiosmtpd, _twistedMail = needs("python:aiosmtpd"), needs("python:twisted.mail")
 _ALL = (
     Target("smtpstore-sqlite", "this server, SQLite", smtpstore, "sqlite", isOurs=True),
     Target("smtpstore-mariadb", "this server, MariaDB", smtpstore, "mysql", isOurs=True),
+    Target("workers-sqlite", "the same, --workers 2", twoWorkers, "sqlite", isOurs=True),
+    Target("workers-mariadb", "the same, --workers 2", twoWorkers, "mysql", isOurs=True),
     Target("prototype-sqlite", "group commit, nothing parsed", script("prototype.py"), "sqlite"),
     Target("prototype-mariadb", "the same, MariaDB", script("prototype.py"), "mysql"),
     Target("bare", "Twisted, content dropped", script("bare.py")),

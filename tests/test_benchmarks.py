@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OURS = ("smtpstore-sqlite", "smtpstore-mariadb")
 TARGETS = (
-    *OURS, "prototype-sqlite", "prototype-mariadb", "bare", "smtp-sink", "postfix", "aiosmtpd",
+    *OURS, "workers-sqlite", "workers-mariadb", "prototype-sqlite", "prototype-mariadb", "bare", "smtp-sink", "postfix", "aiosmtpd",
     "twisted.mail", "npm-smtp-server",
 )  # fmt: skip
 CASES = ("20-new", "100-new", "100-open", "500-open", "10-large")
