@@ -317,12 +317,13 @@ class Server:
         self.directory = StaticDirectory() if directory is None else directory
         self.observer = RecordingObserver()
         options.setdefault("extensions", standardExtensions())
+        observers = [*options.pop("observers", ()), self.observer]
         self.factory = SmtpServerFactory(
             self.store,
             self.directory,
             self.clock,
             hostname=HOST,
-            observers=[self.observer],
+            observers=observers,
             **options,
         )
 

@@ -94,8 +94,7 @@ class Delivery:
         message = self._message
         assert message is not None
         seconds = self._site.seconds() - self._began
-        for observer in self._site.observers:
-            observer.messageStored(self._session, message, seconds)
+        self._site.observer.messageStored(self._session, message, seconds)
         return r.reply(250, "2.0.0", f"OK id={message.id}")
 
 

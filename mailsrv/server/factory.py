@@ -26,6 +26,7 @@ from mailsrv.interfaces import (
     ISessionObserver,
     Limits,
 )
+from mailsrv.server.audience import Audience
 from mailsrv.server.commands import VERBS
 from mailsrv.server.protocol import SmtpProtocol
 from mailsrv.server.session import Session
@@ -83,7 +84,7 @@ class SmtpServerFactory(ServerFactory):
             limits=limits or Limits(),
             extensions=extensions,
             policies=policies,
-            observers=observers,
+            observer=Audience(observers),
             budget=budget or SpoolBudget(),
             spoolDirectory=spoolDirectory,
             extract=extract,

@@ -109,8 +109,7 @@ class Session:
     def connected(self, refusal: Answer = None) -> MaybeDeferredReply:
         """The greeting; or in its place `refusal`, or what a policy says (§3.1)."""
         self._isKnown = True
-        for observer in self.site.observers:
-            observer.sessionOpened(self)
+        self.site.observer.sessionOpened(self)
         if refusal is not None:
             return self.refused(refusal)
         try:
@@ -152,8 +151,7 @@ class Session:
         """The client has gone; one that was never known is not reported."""
         self.end()
         if self._isKnown:
-            for observer in self.site.observers:
-                observer.sessionClosed(self, reason)
+            self.site.observer.sessionClosed(self, reason)
 
     def secured(self) -> None:
         """TLS is on: the session begins anew (RFC 3207 §4.2)."""
@@ -234,8 +232,7 @@ class Session:
         if reply.code == 421:
             self.end()
         if not reply.isPositive:
-            for observer in self.site.observers:
-                observer.commandRefused(self, verb, argument, reply)
+            self.site.observer.commandRefused(self, verb, argument, reply)
         return reply
 
     def _failed(self, failure: Failure) -> Reply:

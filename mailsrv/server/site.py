@@ -51,7 +51,7 @@ class Site:
     limits: Limits
     extensions: Sequence[IServerExtension]
     policies: Sequence[IPolicy]
-    observers: Sequence[ISessionObserver]
+    observer: ISessionObserver
     budget: SpoolBudget
     spoolDirectory: str | None
     extract: Extractor

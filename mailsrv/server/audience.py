@@ -1,0 +1,57 @@
+"""Those who are told what sessions do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Concatenate, ParamSpec
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from mailsrv.interfaces import ISession, ISessionObserver
+from mailsrv.smtp.message import Message
+from mailsrv.smtp.reply import Reply
+
+P = ParamSpec("P")
+
+_log = Logger()
+
+
+@implementer(ISessionObserver)
+class Audience:
+    """All observers of a server as one.
+
+    One that fails is logged, and changes nothing for the others or for the client: a message that
+    is committed is answered 250, whatever becomes of the news.
+    """
+
+    def __init__(self, observers: Sequence[ISessionObserver]) -> None:
+        self._observers = observers
+
+    def sessionOpened(self, session: ISession) -> None:
+        for observer in self._observers:
+            _tell(observer.sessionOpened, session)
+
+    def sessionClosed(self, session: ISession, reason: str) -> None:
+        for observer in self._observers:
+            _tell(observer.sessionClosed, session, reason)
+
+    def commandRefused(self, session: ISession, verb: str, argument: bytes, reply: Reply) -> None:
+        for observer in self._observers:
+            _tell(observer.commandRefused, session, verb, argument, reply)
+
+    def messageStored(self, session: ISession, message: Message, seconds: float) -> None:
+        for observer in self._observers:
+            _tell(observer.messageStored, session, message, seconds)
+
+
+def _tell(
+    hear: Callable[Concatenate[ISession, P], None],
+    session: ISession,
+    *args: P.args,
+    **kw: P.kwargs,
+) -> None:
+    try:
+        hear(session, *args, **kw)
+    except Exception:
+        _log.failure("an observer has failed")
