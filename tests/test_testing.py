@@ -7,6 +7,7 @@ import smtplib
 import ssl
 import subprocess
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -343,13 +344,21 @@ def test_a_process_has_tls_and_logins_too():
         assert outcome(server) == 530
 
 
-def test_a_process_that_cannot_start_says_so(monkeypatch, capfd):
+@pytest.fixture
+def temporary(monkeypatch, tmp_path):
+    """The place for temporary files, of which nothing may be left."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    yield
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_cannot_start_says_so(temporary, capfd):
     with pytest.raises(RuntimeError, match="did not start; what it said is on standard error"):
         ServerProcess(users=[7]).start()
     assert "Traceback" in capfd.readouterr().err
 
 
-def test_a_process_that_hangs_is_ended(monkeypatch):
+def test_a_process_that_hangs_is_ended(temporary, monkeypatch):
     monkeypatch.setattr("mailsrv.testing.process._STOP", 0.1)
     server = ServerProcess().start()
     process = server._process

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mailsrv.smtp.message import Message
@@ -51,6 +52,7 @@ class ServerProcess:
         }
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
+        self._folder: TemporaryDirectory[str] | None = None
         self._news = threading.Condition()
         self._isOver = False
         self._messages: list[Message] = []
@@ -59,12 +61,14 @@ class ServerProcess:
     def start(self) -> ServerProcess:
         """Start it, and wait until it listens; the server itself."""
         path = os.pathsep.join(filter(None, [_PACKAGES, os.environ.get("PYTHONPATH")]))
+        # Ours, as a process that is killed removes nothing.
+        self._folder = TemporaryDirectory(prefix="smtpstore-")
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "mailsrv.testing.child", json.dumps(self._wishes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, "TMPDIR": self._folder.name},
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -136,6 +140,8 @@ class ServerProcess:
             self._reader.join()
         assert process.stdout is not None
         process.stdout.close()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def __enter__(self) -> ServerProcess:
         return self.start()

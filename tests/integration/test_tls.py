@@ -287,10 +287,10 @@ import sys
 sys.modules[{missing!r}] = None
 import pkgutil, mailsrv.server, mailsrv.extensions, mailsrv.policies
 from importlib import import_module
-apart = {{"mailsrv.server.certificate", "mailsrv.server.selfsigned"}}
+ofTls = ("certificate", "selfsigned", "validity")
 for room in (mailsrv.server, mailsrv.extensions, mailsrv.policies):
     for module in pkgutil.iter_modules(room.__path__, room.__name__ + "."):
-        if module.name not in apart:
+        if module.name.rpartition(".")[2] not in ofTls:
             import_module(module.name)
 from twisted.internet import reactor
 from mailsrv.service import MailService, StartError
