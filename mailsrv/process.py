@@ -104,7 +104,7 @@ def collectRarely() -> None:
     """Spare the garbage collector what is there for good, and have it look less often.
 
     Sessions leave no cycles behind, so hardly anything is found. With Python's own thresholds
-    the collector takes some 28 of the 390 us of CPU that a message of 4 KiB costs.
+    the collector takes some 28 of the 390 µs of CPU that a message of 4 KiB costs.
     """
     gc.collect()
     gc.freeze()
@@ -146,6 +146,11 @@ def tryDirectory(path: str) -> None:
         raise StartError(
             f"--spool {path}: {error.strerror}; give a directory that can be written"
         ) from None
+
+
+def filesFor(connections: int) -> int:
+    """How many files may have to be open: a socket and a spool's file for each, and some."""
+    return 2 * connections + 100
 
 
 def raiseFileLimit(wanted: int) -> str | None:

@@ -27,6 +27,7 @@ from mailsrv.process import (
     StartError,
     collectRarely,
     endLater,
+    filesFor,
     raiseFileLimit,
     rightsOf,
     runAs,
@@ -204,8 +205,7 @@ class MailService(Service):
         """Listen on every endpoint; nobody is answered before the start.
 
         `owner`: the user and group that UNIX sockets are given to."""
-        # A connection may have a spool's file beside its socket.
-        warning = raiseFileLimit(2 * self.settings.maxConnections + 100)
+        warning = raiseFileLimit(filesFor(self.settings.maxConnections))
         self._warnings += [warning] if warning else []
         ports = Ports(self.factory, self._tls, self._reactor, self._parent, owner)
         for port in self.settings.ports:

@@ -12,6 +12,7 @@ from mailsrv.cli.certificatefindings import certificateFindings
 from mailsrv.cli.database import DEFAULT_URL, Complaint, Database
 from mailsrv.cli.output import jsonOption, printRows, safe, say
 from mailsrv.cli.portfindings import portFindings
+from mailsrv.process import filesFor
 from mailsrv.settings import OptionError, Settings, readSettings
 from mailsrv.store.dialect import Finding
 from mailsrv.store.doctor import examine
@@ -86,7 +87,7 @@ def _show(finding: Finding) -> None:
 
 def _limits(connections: int) -> Iterator[Finding]:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = 2 * connections + 100  # a socket and a spool's file for each, and some
+    files = filesFor(connections)
     isFine = most == resource.RLIM_INFINITY or most >= files
     yield Finding(
         "open files",

@@ -24,7 +24,7 @@ _FIELD = re.compile(_NAME + rb"(.*(?:\n[ \t].*)*)\n?")
 # A line that is no field but stands before one: mbox's From, a line folded without its space.
 _STRAY = re.compile(rb"(?!--).+(?:\n[ \t].*)*\n(?=" + _NAME + rb")")
 _STRAY_START = (b"From ", b">From ", b" ", b"\t")
-_FIELDS = re.compile(rb"(?:(?!--)[!-9;-~]+[ \t]*:.*\n(?:[ \t].*\n)*)*")
+_FIELDS = re.compile(rb"(?:" + _NAME + rb".*\n(?:[ \t].*\n)*)*")
 
 _TYPE = re.compile(rb"[ \t\"]*([^\s;/()\"]+/[^\s;/()\"]+)")
 _CHARSET = re.compile(rb"[;\s]charset\s*=[\s\"']*([^\s;\"'()]+)", re.IGNORECASE)
@@ -43,9 +43,7 @@ def readHeader(octets: bytes, start: int) -> tuple[Fields, int]:
     pos = start
     while True:
         if field := _FIELD.match(octets, pos, limit):
-            name = field[1].lower()
-            if name in _NAMES and name not in fields:
-                fields[name] = field[2].replace(b"\n", b"").strip()
+            _keep(fields, *field.groups())
             pos = field.end()
             continue
         if pos == start and not octets.startswith(_STRAY_START, pos):
@@ -69,10 +67,14 @@ def readPlainHeader(octets: bytes) -> Fields | None:
         return None
     fields: Fields = {}
     for name, value in _FIELD.findall(octets):
-        known = name.lower()
-        if known in _NAMES and known not in fields:
-            fields[known] = value.replace(b"\n", b"").strip()
+        _keep(fields, name, value)
     return fields
+
+
+def _keep(fields: Fields, name: bytes, value: bytes) -> None:
+    known = name.lower()
+    if known in _NAMES and known not in fields:
+        fields[known] = value.replace(b"\n", b"").strip()
 
 
 def kindOf(fields: Fields, default: str) -> str:

@@ -27,7 +27,7 @@ class Delivery:
     """A transaction whose content is complete, on its way into the store.
 
     In this order: the policies, the extraction, the trace, the store, the observers. Callbacks and
-    no coroutine, since of these usually the store alone makes wait: 3 us a message less.
+    no coroutine, since of these usually the store alone makes wait: 3 µs a message less.
     """
 
     __slots__ = ("_began", "_message", "_session", "_site", "_spool", "_transaction")

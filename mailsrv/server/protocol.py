@@ -43,7 +43,7 @@ _FORBIDDEN = re.compile(rb"[\0\r]")
 class Hold:
     """Why no more octets are taken in, bit by bit; they are taken again when none is left.
 
-    Plain numbers: the operators of enum.Flag would take 6 us of each message.
+    Plain numbers: the operators of enum.Flag would take 6 µs of each message.
     """
 
     ANSWER = 1  # a command waits for its answer

@@ -53,7 +53,7 @@ class Counts:
 
 @implementer(ISessionObserver)
 class CountObserver:
-    """Counts, for 0.4 us a message, and 0.3 us a refusal.
+    """Counts, for 0.4 µs a message, and 0.3 us a refusal.
 
     Plain numbers: the counters of prometheus-client, with a lock each, would cost four times that,
     those it shares among processes ten times.
