@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.threads import deferToThread
 
 from mailsrv.smtp.errors import CannotStore, Unavailable
 from mailsrv.smtp.message import Forward, Message, Recipient, Summary
@@ -185,6 +186,7 @@ class StoreContract:
         first = GatedContent(b"first")
         second = GatedContent(b"second")
         begun = store.store(makeMessage(content=first))
+        assert await deferToThread(first.wanted.wait, 20), "nobody reads what is to be stored"
         messages = [makeMessage(content=second), *(makeMessage() for _ in range(3))]
         answers = [store.store(message) for message in messages]
         answers[1].cancel()  # it waits for the first to be committed

@@ -42,13 +42,18 @@ class CountingContent(BytesContent):
 
 
 class GatedContent(CountingContent):
-    """Is read by a database thread only once `gate` is set; closed meanwhile, it complains."""
+    """Is read by a database thread only once `gate` is set; closed meanwhile, it complains.
+
+    `wanted` is set when the thread has come to read it.
+    """
 
     def __init__(self, octets: bytes) -> None:
         super().__init__(octets)
         self.gate = threading.Event()
+        self.wanted = threading.Event()
 
     def head(self, limit: int) -> bytes:
+        self.wanted.set()
         assert self.gate.wait(20), "nobody opened the gate"
         assert not self.closed, "closed while it was read"
         return super().head(limit)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, execute
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import Logger, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
 
+from mailsrv.smtp.message import Message
 from mailsrv.store.dialect import Fault, SqliteDialect
 from mailsrv.store.migrate import upgrade
 from mailsrv.store.pool import ConnectionPool
+from mailsrv.store.sqlstore import SqlStore
+from mailsrv.testing import readMessage
 
 
 class Lost(Exception):
@@ -99,3 +106,32 @@ class InlinePool(ConnectionPool):
         if self.closed:
             return super()._submit(work, deadline)
         return execute(self._work, work, deadline)
+
+
+class FaultyStoreCase(SynchronousTestCase):
+    """A store over a FaultyDialect in a folder of its own, and what it logs."""
+
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.path = Path(directory.name) / "mail.db"
+        self.dialect = FaultyDialect(self.path)
+        self.pool = InlinePool(self.dialect)
+        self.addCleanup(self.pool.finalClose)
+        self.clock = Clock()
+        self.events: list[Any] = []
+        log = Logger(observer=self.events.append)  # type: ignore[arg-type]
+        self.sqlStore = SqlStore(self.pool, self.clock, 30.0, log)
+
+    @property
+    def logged(self) -> list[str]:
+        return [f"{event['log_level'].name} {formatEvent(event)}" for event in self.events]
+
+    def store(self, message: Message) -> Deferred[str]:
+        """Give a message to the store, and come to the end of the reactor's turn."""
+        answer = self.sqlStore.store(message)
+        self.clock.advance(0)
+        return answer
+
+    def isThere(self, message: Message) -> bool:
+        return readMessage(SqliteDialect(self.path), message.id) is not None

@@ -49,7 +49,12 @@ class GroupCommitTests(SynchronousTestCase):
         return GroupCommit(self.commits, self.clock, self.released.append, **options)
 
     def add(self, *items: str, cost: int = 1, seconds: float = 30.0) -> list[Answer]:
-        return [self.group.add(item, cost, self.clock.seconds() + seconds) for item in items]
+        """Each in a turn of the reactor of its own."""
+        answers = []
+        for item in items:
+            answers.append(self.group.add(item, cost, self.clock.seconds() + seconds))
+            self.clock.advance(0)
+        return answers
 
     # Batches
 
@@ -61,6 +66,24 @@ class GroupCommitTests(SynchronousTestCase):
         self.commits.succeed()
         self.assertEqual(self.successResultOf(answer), "a stored")
         self.assertEqual(self.released, ["a"])
+
+    def test_what_comes_in_one_turn_of_the_reactor_is_committed_together(self) -> None:
+        answers = [self.group.add(item, 1, 30.0) for item in "abc"]
+        self.assertEqual((self.commits.items, self.group.waiting), ([], 3))
+        self.clock.advance(0)
+        self.assertEqual((self.commits.items, self.group.waiting), ([["a", "b", "c"]], 0))
+        self.commits.succeed()
+        self.assertEqual(self.successResultOf(answers[2]), "c stored")
+
+    def test_a_turn_that_ends_with_nothing_left_commits_nothing(self) -> None:
+        self.group.add("a", 1, 30.0).addErrback(lambda _: None).cancel()
+        self.clock.advance(0)
+        self.assertEqual((self.commits.items, self.released), ([], ["a"]))
+
+    def test_closed_before_the_turn_ends_it_leaves_no_call_behind(self) -> None:
+        self.group.add("a", 1, 30.0).addErrback(lambda _: None).cancel()
+        self.successResultOf(self.group.close(10))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_what_comes_during_a_commit_shares_the_next_one(self) -> None:
         self.add("a", "b", "c", "d")
@@ -404,13 +427,15 @@ def test_whatever_happens_each_item_is_answered_truly_and_released_once(
         open_.extend(i for i in range(len(commits.batches)) if i not in known)
 
     ended: set[int] = set()
-    for action, value in [*steps, *[("finish", 0)] * 80]:
+    for action, value in [*steps, ("wait", 0), *[("finish", 0)] * 80]:
         refresh()
         if action == "add":
             item = f"item{len(deferreds)}"
             deferred = group.add(item, value, clock.seconds() + 10)
             deferred.addBoth(note(item))
             deferreds.append(deferred)
+            if value != 3:  # which shares its turn with the next
+                clock.advance(0)
         elif action == "mark" and open_ and open_[0] not in marked:
             mark(open_[0])
         elif action in ("finish", "fail") and open_:

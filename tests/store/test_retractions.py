@@ -3,54 +3,28 @@
 from __future__ import annotations
 
 import sqlite3
-import tempfile
-from pathlib import Path
-from typing import Any
 
-from faultydialect import FaultyDialect, InlinePool, commitAndLose, lose
-from twisted.internet.task import Clock
-from twisted.logger import Logger, formatEvent
-from twisted.trial.unittest import SynchronousTestCase
+from faultydialect import FaultyStoreCase, commitAndLose, lose
 
 from mailsrv.smtp.errors import Unavailable
 from mailsrv.smtp.message import Message
-from mailsrv.store.dialect import SqliteDialect
-from mailsrv.store.sqlstore import SqlStore
-from mailsrv.testing import CountingContent, makeMessage, readMessage
+from mailsrv.testing import CountingContent, makeMessage
 
 
-class RetractionTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.path = Path(directory.name) / "mail.db"
-        self.dialect = FaultyDialect(self.path)
-        self.pool = InlinePool(self.dialect)
-        self.addCleanup(self.pool.finalClose)
-        self.clock = Clock()
-        self.logged: list[str] = []
-        log = Logger(observer=self._note)  # type: ignore[arg-type]
-        self.store = SqlStore(self.pool, self.clock, 30.0, log)
-
-    def _note(self, event: Any) -> None:
-        self.logged.append(f"{event['log_level'].name} {formatEvent(event)}")
-
-    def isThere(self, message: Message) -> bool:
-        return readMessage(SqliteDialect(self.path), message.id) is not None
-
+class RetractionTests(FaultyStoreCase):
     def losesAtCommit(self, losses: int) -> Message:
         """A message whose COMMIT happens without an answer, the database being gone at once."""
         self.dialect.atCommit.append(commitAndLose)
         self.dialect.atConnect += [lose] * losses
         message = makeMessage()
-        answer = self.store.store(message)
+        answer = self.store(message)
         self.dialect.atConnect[:0] = [lose] * losses
         self.clock.pump([0.5] * 64)
         self.failureResultOf(answer, Unavailable)
         return message
 
     def test_what_is_found_when_the_database_is_back_is_removed(self) -> None:
-        self.successResultOf(self.store.store(makeMessage()))
+        self.successResultOf(self.store(makeMessage()))
         message = self.losesAtCommit(1000)
         self.assertTrue(self.isThere(message))
         self.dialect.atConnect.clear()
@@ -59,7 +33,7 @@ class RetractionTests(SynchronousTestCase):
         self.assertIn("Removed 1 messages that were answered 421", self.logged[-1])
 
     def test_it_goes_on_until_it_is_done_and_then_rests(self) -> None:
-        self.successResultOf(self.store.store(makeMessage()))
+        self.successResultOf(self.store(makeMessage()))
         self.losesAtCommit(1000)
         self.clock.pump([0.5] * 200)
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
@@ -68,9 +42,9 @@ class RetractionTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_nobody_is_told_of_what_never_was_there(self) -> None:
-        self.successResultOf(self.store.store(makeMessage()))
+        self.successResultOf(self.store(makeMessage()))
         self.dialect.atCommit.append(lose)
-        answer = self.store.store(makeMessage())
+        answer = self.store(makeMessage())
         self.assertNoResult(answer)
         self.dialect.atConnect += [lose] * 1000
         self.clock.pump([0.5] * 64)
@@ -83,11 +57,11 @@ class RetractionTests(SynchronousTestCase):
         self.assertFalse(condition, self.logged)
 
     def test_other_mail_is_stored_and_stays_meanwhile(self) -> None:
-        self.successResultOf(self.store.store(makeMessage()))
+        self.successResultOf(self.store(makeMessage()))
         self.losesAtCommit(1000)
         self.dialect.atConnect.clear()
         other = makeMessage()
-        self.successResultOf(self.store.store(other))
+        self.successResultOf(self.store(other))
         self.clock.pump([0.5] * 3)
         self.assertTrue(self.isThere(other))
 
@@ -99,16 +73,16 @@ class RetractionTests(SynchronousTestCase):
         self.dialect.atCommit.append(slowly)
         content = CountingContent(b"x")
         message = makeMessage(content=content)
-        self.failureResultOf(self.store.store(message), Unavailable)
+        self.failureResultOf(self.store(message), Unavailable)
         self.assertFalse(self.isThere(message))
         self.assertEqual(content.closed, 1)
 
     def test_what_everybody_has_given_up_is_undone_though_nothing_is_left_to_write(self) -> None:
         """The COMMIT has no answer; before the look for it comes through, the sender has gone."""
-        self.successResultOf(self.store.store(makeMessage()))
+        self.successResultOf(self.store(makeMessage()))
         self.dialect.atCommit.append(commitAndLose)
         message = makeMessage()
-        answer = self.store.store(message)
+        answer = self.store(message)
         self.dialect.atCursor.append(lambda _: self.clock.advance(40))
         self.clock.pump([0.05])
         self.failureResultOf(answer, Unavailable)
@@ -116,42 +90,34 @@ class RetractionTests(SynchronousTestCase):
         self.assertFalse(self.isThere(message))
 
     def test_at_the_end_what_is_not_settled_is_named(self) -> None:
-        self.successResultOf(self.store.store(makeMessage()))
+        self.successResultOf(self.store(makeMessage()))
         message = self.losesAtCommit(1000)
-        self.successResultOf(self.store.close())
+        self.successResultOf(self.sqlStore.close())
         self.assertIn("error Answered 421, and perhaps stored", self.logged[-1])
         self.assertIn(message.id, self.logged[-1])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
-class ProbeTests(SynchronousTestCase):
+class ProbeTests(FaultyStoreCase):
     """While one asks whether the database is still down, the others are answered at once."""
-
-    def setUp(self) -> None:
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.dialect = FaultyDialect(Path(directory.name) / "mail.db")
-        self.pool = InlinePool(self.dialect)
-        self.addCleanup(self.pool.finalClose)
-        self.store = SqlStore(self.pool, Clock())
 
     def test_a_database_is_down_from_its_loss_to_its_first_answer(self) -> None:
         self.dialect.atConnect.append(lose)
-        self.failureResultOf(self.store.store(makeMessage()), Unavailable)
+        self.failureResultOf(self.store(makeMessage()), Unavailable)
         self.assertTrue(self.pool.isDown)
-        self.successResultOf(self.store.store(makeMessage()))
+        self.successResultOf(self.store(makeMessage()))
         self.assertFalse(self.pool.isDown)
 
     def test_a_message_that_is_at_fault_itself_leaves_it_up(self) -> None:
         message = makeMessage()
-        self.successResultOf(self.store.store(message))
-        self.failureResultOf(self.store.store(message))
+        self.successResultOf(self.store(message))
+        self.failureResultOf(self.store(message))
         self.assertFalse(self.pool.isDown)
 
     def test_behind_a_probe_nobody_waits(self) -> None:
         self.pool.isDown, self.pool.outstanding = True, 1
         content = CountingContent(b"x")
-        self.failureResultOf(self.store.store(makeMessage(content=content)), Unavailable)
+        self.failureResultOf(self.store(makeMessage(content=content)), Unavailable)
         self.assertEqual(content.closed, 1)
         self.pool.outstanding = 0
-        self.successResultOf(self.store.store(makeMessage()))
+        self.successResultOf(self.store(makeMessage()))

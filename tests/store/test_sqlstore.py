@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_twisted
-from faultydialect import FaultyDialect, InlinePool, commitAndLose, lose
-from twisted.internet.task import Clock
-from twisted.logger import Logger, formatEvent
-from twisted.trial.unittest import SynchronousTestCase
+from faultydialect import FaultyStoreCase, commitAndLose, lose
 from zope.interface.verify import verifyObject
 
 from mailsrv.interfaces import IMessageStore
@@ -71,24 +66,7 @@ async def test_closing_does_not_wait_for_a_thread_that_hangs(tmp_path: Path) -> 
     assert content.closed == 1
 
 
-class FaultTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.path = Path(directory.name) / "mail.db"
-        self.dialect = FaultyDialect(self.path)
-        self.pool = InlinePool(self.dialect)
-        self.addCleanup(self.pool.finalClose)
-        self.clock = Clock()
-        self.events: list[Any] = []
-        self.store = SqlStore(
-            self.pool, self.clock, 30.0, Logger(observer=self.events.append)  # type: ignore[arg-type]
-        )  # fmt: skip
-
-    @property
-    def logged(self) -> list[str]:
-        return [f"{event['log_level'].name} {formatEvent(event)}" for event in self.events]
-
+class FaultTests(FaultyStoreCase):
     def other(self) -> sqlite3.Connection:
         connection = SqliteDialect(self.path, busyTimeout=0).connect()
         self.addCleanup(connection.close)
@@ -100,10 +78,10 @@ class FaultTests(SynchronousTestCase):
         StoreContract.assertSame(kept, message)
 
     def assertAbsent(self, message: Message) -> None:
-        self.assertIsNone(readMessage(SqliteDialect(self.path), message.id))
+        self.assertFalse(self.isThere(message))
 
     def test_is_a_message_store(self) -> None:
-        verifyObject(IMessageStore, self.store)
+        verifyObject(IMessageStore, self.sqlStore)
 
     # Transient
 
@@ -111,7 +89,7 @@ class FaultTests(SynchronousTestCase):
         blocker = self.other()
         blocker.execute("BEGIN IMMEDIATE")
         message = makeMessage()
-        answer = self.store.store(message)
+        answer = self.store(message)
         self.clock.pump([0.05, 0.1, 0.2])
         self.assertNoResult(answer)
         blocker.rollback()
@@ -124,7 +102,7 @@ class FaultTests(SynchronousTestCase):
         blocker = self.other()
         blocker.execute("BEGIN IMMEDIATE")
         message = makeMessage()
-        answer = self.store.store(message)
+        answer = self.store(message)
         self.clock.pump([0.5] * 60)
         self.failureResultOf(answer, Unavailable)
         blocker.rollback()
@@ -135,7 +113,7 @@ class FaultTests(SynchronousTestCase):
         blocker = self.other()
         blocker.execute("BEGIN IMMEDIATE")
         messages = [makeMessage() for _ in range(3)]
-        answers = [self.store.store(message) for message in messages]
+        answers = [self.store(message) for message in messages]
         blocker.rollback()
         self.clock.pump([0.05])
         for message, answer in zip(messages, answers, strict=True):
@@ -144,18 +122,18 @@ class FaultTests(SynchronousTestCase):
     # Unavailable, full, tables
 
     def test_a_lost_connection_is_made_anew_and_nobody_notices(self) -> None:
-        self.successResultOf(self.store.store(makeMessage()))
+        self.successResultOf(self.store(makeMessage()))
         self.dialect.atCursor.append(lose)
         message = makeMessage()
-        self.successResultOf(self.store.store(message))
+        self.successResultOf(self.store(message))
         self.assertStoredOnce(message)
         self.assertEqual(self.dialect.connections, 2)
 
     def test_a_database_that_is_down_is_unavailable_at_once_and_said_once(self) -> None:
         self.dialect.atConnect += [lose, lose]
         for _ in range(2):
-            self.failureResultOf(self.store.store(makeMessage()), Unavailable)
-        self.successResultOf(self.store.store(makeMessage()))
+            self.failureResultOf(self.store(makeMessage()), Unavailable)
+        self.successResultOf(self.store(makeMessage()))
         self.assertEqual(
             self.logged,
             [
@@ -165,14 +143,14 @@ class FaultTests(SynchronousTestCase):
         )
 
     def test_a_database_file_that_was_removed_is_not_written_into_any_more(self) -> None:
-        self.successResultOf(self.store.store(makeMessage()))
+        self.successResultOf(self.store(makeMessage()))
         aside = self.path.rename(self.path.with_suffix(".aside"))
         lost = makeMessage()
-        self.failureResultOf(self.store.store(lost), Unavailable)
+        self.failureResultOf(self.store(lost), Unavailable)
         self.assertFalse(self.path.exists())
         aside.rename(self.path)
         message = makeMessage()
-        self.successResultOf(self.store.store(message))
+        self.successResultOf(self.store(message))
         self.assertStoredOnce(message)
         self.assertAbsent(lost)
 
@@ -182,17 +160,17 @@ class FaultTests(SynchronousTestCase):
 
         self.dialect.atCursor.append(limit)
         large = makeMessage(b"x" * 3_000_000)
-        self.failureResultOf(self.store.store(large), OutOfRoom)
+        self.failureResultOf(self.store(large), OutOfRoom)
         self.assertAbsent(large)
         small = makeMessage()
-        self.successResultOf(self.store.store(small))
+        self.successResultOf(self.store(small))
         self.assertStoredOnce(small)
 
     def test_missing_tables_are_unavailable_and_the_log_says_what_to_do(self) -> None:
         self.other().execute("ALTER TABLE recipients RENAME TO gone")
         message = makeMessage()
         for _ in range(2):
-            self.failureResultOf(self.store.store(message), Unavailable)
+            self.failureResultOf(self.store(message), Unavailable)
         (line,) = self.logged
         self.assertTrue(line.startswith("critical The tables of SQLite file"), line)
         self.assertIn("smtpstore init", line)
@@ -208,9 +186,9 @@ class FaultTests(SynchronousTestCase):
         )
         blocker = self.other()
         blocker.execute("BEGIN IMMEDIATE")
-        first = self.store.store(makeMessage())
+        first = self.store(makeMessage())
         messages = [makeMessage(sender="poison" if n == 33 else "") for n in range(51)]
-        answers = [self.store.store(message) for message in messages]
+        answers = [self.store(message) for message in messages]
         blocker.rollback()
         self.clock.pump([0.05])
         self.successResultOf(first)
@@ -224,9 +202,9 @@ class FaultTests(SynchronousTestCase):
 
     def test_an_id_that_is_taken_never_counts_as_stored(self) -> None:
         message = makeMessage(b"mine")
-        self.successResultOf(self.store.store(message))
+        self.successResultOf(self.store(message))
         again = makeMessage(b"another", id=message.id)
-        self.failureResultOf(self.store.store(again), CannotStore)
+        self.failureResultOf(self.store(again), CannotStore)
         self.assertStoredOnce(message)
 
     def test_a_content_that_cannot_be_closed_is_logged_and_the_answer_stands(self) -> None:
@@ -235,7 +213,7 @@ class FaultTests(SynchronousTestCase):
                 raise OSError("stuck")
 
         message = makeMessage(content=Stuck(b"x"))
-        self.assertEqual(self.successResultOf(self.store.store(message)), message.id)
+        self.assertEqual(self.successResultOf(self.store(message)), message.id)
         (line,) = self.logged
         self.assertIn(f"The content of {message.id} could not be closed", line)
 
@@ -258,11 +236,11 @@ class FaultTests(SynchronousTestCase):
         atCommit: list[Callable[[sqlite3.Connection], None]],
         atConnect: list[Callable[[], None]],
     ) -> None:
-        self.successResultOf(self.store.store(makeMessage()))
+        self.successResultOf(self.store(makeMessage()))
         self.dialect.atCommit += atCommit
         self.dialect.atConnect += atConnect
         message = makeMessage(b"x" * 2_500_000)
-        answer = self.store.store(message)
+        answer = self.store(message)
         self.assertNoResult(answer)
         self.clock.pump([0.05, 0.1, 0.2, 0.4, 0.8])
         self.assertEqual(self.successResultOf(answer), message.id)
@@ -271,7 +249,7 @@ class FaultTests(SynchronousTestCase):
 
     def test_an_outcome_still_unknown_at_the_deadline_is_unavailable(self) -> None:
         self.dialect.atCommit.append(lose)
-        answer = self.store.store(makeMessage())
+        answer = self.store(makeMessage())
         self.dialect.atConnect += [lose] * 100
         self.clock.pump([0.5] * 64)
         self.failureResultOf(answer, Unavailable)
@@ -288,7 +266,7 @@ class FaultTests(SynchronousTestCase):
             raise error
 
         self.dialect.atCommit += [lose, late]
-        answer = self.store.store(message)
+        answer = self.store(message)
         self.clock.pump([0.05, 0.1])
         self.assertEqual(self.successResultOf(answer), message.id)
         self.assertStoredOnce(message)
@@ -296,11 +274,11 @@ class FaultTests(SynchronousTestCase):
     def test_what_was_given_up_while_its_outcome_was_unknown_is_taken_out(self) -> None:
         blocker = self.other()
         blocker.execute("BEGIN IMMEDIATE")
-        first = self.store.store(makeMessage())
+        first = self.store(makeMessage())
         given = [makeMessage(), makeMessage()]
-        early = self.store.store(given[0])
+        early = self.store(given[0])
         self.clock.advance(5)
-        late = self.store.store(given[1])
+        late = self.store(given[1])
         blocker.rollback()
         self.dialect.atCommit += [sqlite3.Connection.commit, commitAndLose]
         self.dialect.atConnect += [lose] * 30
@@ -316,10 +294,10 @@ class FaultTests(SynchronousTestCase):
 
     def test_a_closed_store_refuses_and_has_closed_its_pool(self) -> None:
         message = makeMessage()
-        self.successResultOf(self.store.store(message))
-        self.successResultOf(self.store.close())
+        self.successResultOf(self.store(message))
+        self.successResultOf(self.sqlStore.close())
         content = CountingContent(b"x")
-        self.failureResultOf(self.store.store(makeMessage(content=content)), Unavailable)
+        self.failureResultOf(self.store(makeMessage(content=content)), Unavailable)
         self.assertEqual(content.closed, 1)
         self.failureResultOf(self.pool.runInteraction(lambda txn: None), Unavailable)
         self.assertEqual(self.pool.connections, {})
@@ -327,4 +305,4 @@ class FaultTests(SynchronousTestCase):
 
     def test_a_pool_that_takes_no_more_is_unavailable(self) -> None:
         self.pool.finalClose()
-        self.failureResultOf(self.store.store(makeMessage()), Unavailable)
+        self.failureResultOf(self.store(makeMessage()), Unavailable)
