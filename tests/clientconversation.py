@@ -34,12 +34,12 @@ class Wire(StringTransport):
     ending = ""
 
     def loseConnection(self) -> None:
-        self._end("closed")
+        self.end("closed")
 
     def abortConnection(self) -> None:
-        self._end("aborted")
+        self.end("aborted")
 
-    def _end(self, how: str) -> None:
+    def end(self, how: str) -> None:
         if not self.ending:
             self.ending = how
             self.protocol.connectionLost(Failure(ConnectionDone()))

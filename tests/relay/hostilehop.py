@@ -6,13 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from clientconversation import Wire
 from mailsrv.client.transport import EsmtpTransport
 from mailsrv.extensions.standard import clientExtensions
 from mailsrv.interfaces import IClientExtension
@@ -30,7 +28,7 @@ PROPER: Mapping[str, Answer] = {
 OK = b"250 2.0.0 ok\r\n"
 
 
-class HopSession(StringTransport):
+class HopSession(Wire):
     """One connection, seen from the hop: what it hears it answers a moment later.
 
     `isDeaf`: it reads no more, and the client's buffer is full at once. `ending`: how the client
@@ -40,7 +38,6 @@ class HopSession(StringTransport):
     def __init__(self, hop: HostileHop) -> None:
         super().__init__()
         self.hop = hop
-        self.ending = ""
         self.isDeaf = False
         self.sent = b""
         self._buffer = b""
@@ -115,22 +112,11 @@ class HopSession(StringTransport):
 
     def hangUp(self) -> None:
         """The hop drops the connection."""
-        self.hop.clock.callLater(0, self._end, "dropped")
+        self.hop.clock.callLater(0, self.end, "dropped")
 
     def startTLS(self, creator: object) -> None:
         """Nobody here speaks it: a handshake that never ends."""
         self.isDeaf = True
-
-    def loseConnection(self) -> None:
-        self._end("closed")
-
-    def abortConnection(self) -> None:
-        self._end("aborted")
-
-    def _end(self, how: str) -> None:
-        if not self.ending:
-            self.ending = how
-            self.protocol.connectionLost(Failure(ConnectionDone()))
 
 
 @implementer(IStreamClientEndpoint)
