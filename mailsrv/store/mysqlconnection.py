@@ -164,7 +164,7 @@ class MysqlConnection(pymysql.Connection):
         if value is None:
             return b"NULL"
         if isinstance(value, str) and not self.server_status & _NO_BACKSLASHES:
-            octets = value.encode(self.encoding, "surrogateescape")
+            octets = value.encode(self.encoding)
             octets = octets.replace(b"\\", b"\\\\").replace(b"'", b"\\'").replace(b"\0", b"\\0")
             return b"'%b'" % octets
         if isinstance(value, bytes):

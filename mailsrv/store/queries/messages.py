@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from mailsrv.smtp.message import Message
-from mailsrv.store.queries import Row, Txn, clean, insertTxn, marks, rowsTxn, timeText
+from mailsrv.store.queries import Row, Txn, insertTxn, marks, rowsTxn, timeText
 from mailsrv.store.queries.recipients import addressKey
 
 PART = 1 << 20  # octets in messages.data, and in each row of message_parts
@@ -41,27 +41,24 @@ def insertMessagesTxn(txn: Txn, messages: Sequence[Message]) -> None:
 
 def _row(message: Message) -> tuple[Any, ...]:
     content, summary = message.content, message.summary
+    date, subject, body = summary.date, summary.subject, summary.body
     return (
         message.id,
         timeText(message.receivedAt),
-        clean(message.sender),
+        message.sender,
         content.size,
-        clean(message.protocol),
-        clean(message.peer),
-        clean(message.helo),
-        clean(message.parameters),
+        message.protocol,
+        message.peer,
+        message.helo,
+        message.parameters,
         content.sha256,
-        None if summary.date is None else timeText(summary.date),
-        _cleanOrNone(summary.messageId),
-        _cleanOrNone(summary.subject, MAX_SUBJECT),
+        date and timeText(date),
+        summary.messageId,
+        subject and subject[:MAX_SUBJECT],
         message.trace.decode("utf-8", "replace"),
-        _cleanOrNone(summary.body, MAX_BODY),
+        body and body[:MAX_BODY],
         content.head(PART),
     )
-
-
-def _cleanOrNone(text: str | None, limit: int | None = None) -> str | None:
-    return None if text is None else clean(text)[:limit]
 
 
 def findIdsTxn(txn: Txn, ids: Collection[str], locking: str = "") -> set[str]:

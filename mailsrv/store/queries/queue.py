@@ -51,13 +51,15 @@ _LISTED = (
 
 def insertQueueTxn(txn: Txn, messages: Iterable[Message]) -> None:
     """Queue messages just written for the addresses elsewhere; they are due at once."""
-    txn.executemany(_INSERT, _rows(messages))
+    forwarded = [message for message in messages if message.forwards]
+    if forwarded:
+        txn.executemany(_INSERT, _rows(forwarded))
 
 
 def _rows(messages: Iterable[Message]) -> Iterator[tuple[Any, ...]]:
     for message in messages:
         now = timeText(message.receivedAt)
-        shared = expanded(message) if message.forwards else ()
+        shared = expanded(message)
         for forward in message.forwards:
             if forward.recipient in shared:
                 forward = replace(forward, parameters=withoutSuccess(forward.parameters))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from mailsrv.smtp.address import foldCase, parseMailbox
@@ -12,6 +13,7 @@ from mailsrv.store.queries import Row, Txn, clean, insertTxn, rowsTxn
 _INTO = "INSERT INTO recipients (message_id, seq, user_id, address, address_key, parameters)"
 
 
+@lru_cache(maxsize=1024)
 def addressKey(address: str) -> str:
     """What an address is looked up by: A-Z folded, the domain as A-label."""
     mailbox = parseMailbox(address)
@@ -38,8 +40,7 @@ def _rows(messages: Iterable[Message]) -> Iterator[tuple[Any, ...]]:
 
 def _row(messageId: str, seq: int, recipient: Recipient) -> tuple[Any, ...]:
     address = clean(recipient.address)
-    key = addressKey(address)
-    return messageId, seq, recipient.userId, address, key, clean(recipient.parameters)
+    return messageId, seq, recipient.userId, address, addressKey(address), recipient.parameters
 
 
 def recipientsTxn(txn: Txn, messageId: str) -> list[Row]:
