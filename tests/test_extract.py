@@ -219,6 +219,36 @@ def test_every_date_a_mail_program_writes_is_read(local: datetime, minutes: int)
     assert date(format_datetime(written)) == written
 
 
+USUAL_DATES = st.builds(
+    "{}{} {} {} {}:{}:{} {}{}".format,
+    st.sampled_from(["", "Sun, ", "sun, ", "xyz, ", "Sun ", "Sunday, ", "Sun,"]),
+    st.sampled_from(["1", "01", "9", "22", "28", "29", "30", "31", "32", "00", "0", "122", "x"]),
+    st.sampled_from(["Jan", "Feb", "Jun", "Nov", "Dec", "dec", "May", "Mai", "November"]),
+    st.sampled_from(["2026", "2000", "2099", "2024", "1999", "1000", "26", "20260", "9999"]),
+    st.sampled_from(["00", "14", "23", "24", "25", "7", "1x"]),
+    st.sampled_from(["00", "59", "60", "5"]),
+    st.sampled_from(["00", "59", "60", "61", "5"]),
+    st.sampled_from(
+        ["+0000", "-0000", "+0100", "-0930", "+1400", "-2359", "+2400", "+1260", "+0199", "+9999",
+         "-9999", "0100", "+100", "EST", "Z", ""]
+    ),
+    st.sampled_from(["", " (UTC)", " UTC", " +0100", "(x)", "\t", " -", "\x0b", "\x1c", " 2026"]),
+)  # fmt: skip
+
+
+@settings(max_examples=500, deadline=None)
+@given(USUAL_DATES, st.floats(0, 1), st.integers(0, 2), st.sampled_from(["", *" \t0129:,.+-()aNé"]))
+@example("Sun, 22 Nov 2026 24:00:00 +0000", 0, 0, "")
+@example("Sun, 31 Dec 2016 23:59:60 +0000", 0, 0, "")
+def test_a_date_in_the_usual_form_is_the_instant_that_the_reader_of_all_forms_finds(
+    text: str, place: float, dropped: int, inserted: str
+) -> None:
+    at = int(place * len(text))
+    text = text[:at] + inserted + text[at + dropped :]
+    # Two spaces mean what one does, and are not of the usual form.
+    assert date(text) == date(text.replace(" ", "  "))
+
+
 @given(st.text(st.sampled_from("JanFeb 0129:,.+-()\tUTC"), max_size=40))
 def test_a_date_of_any_text_does_not_raise(text: str) -> None:
     assertStorable(extract(b"Date: " + text.encode() + b"\r\n\r\n"))
@@ -546,21 +576,33 @@ def test_mutated_mail_does_no_harm(name: str, mutations: list[tuple[float, int, 
 
 FIELDS = st.sampled_from(
     [b"Subject: a", b"Subject: =?utf-8?q?a?=", b"Subject: gr\xc3\xbcn", b"Subject: gr\xfcn",
-     b"Date: Sun, 22 Nov 2026 14:00:00 +0100", b"Date: never", b"Message-ID: <a@b>",
-     b"Content-Type: text/plain", b"Content-Type: text/plain; charset=UTF-8",
+     b"subject:a\r\n b \r\n\t", b"SUBJECT \t:\ta\x0b", b"Subject: \xa0\x1ca\x85", b"Subject:",
+     b"Subject: nul \0", b"Subject: cr \r Date: x", b"Subject: lf \n Date: x", b"Subjects: a",
+     b"Subject: " + b"a" * 1001, b"Subject\xa0: a", b"X-Subject: a", b"\rSubject: a",
+     b"Date: Sun, 22 Nov 2026 14:00:00 +0100", b"Date: never", b"Date: 1 Jan 26 1:1 EST",
+     b"Date: Sun, 22 Nov 2026\r\n 14:00:00 +0000 (UTC)", b"date: 1 Jan 2026 01:01:01 -0000 \xe9",
+     b"Message-ID: <a@b>", b"Message-Id:\r\n <c@d>", b"Message-ID:  ", b"MESSAGE-ID: <\xe9>",
+     b"Content-Type: text/plain", b"Content-Type: text/plain; charset=UTF-8", b"content-type:x",
+     b"Content-Type: text/plain;\r\n\tformat=flowed;\r\n\tcharset=\"us-ascii\"",
      b"Content-Type: text/plain; charset=koi8-r", b"Content-Type: text/html", b"Content-Type:",
      b"Content-Type: multipart/mixed; boundary=b", b"Content-Transfer-Encoding: 8BIT",
      b"Content-Transfer-Encoding: base64", b"Content-Disposition: attachment", b"X: y\r\n z",
-     b"no field", b"From x", b"--b", b" folded"]
+     b"Content-Disposition : inline", b"Content-Transfer-Encoding: binary\r\n ",
+     b"Received: from a\r\n\tby b; Sun", b"no field", b"From x", b"--b", b"--b: c", b"-b: c",
+     b" folded", b"", b":", b"a b: c", b"gr\xfcn: x"]
 )  # fmt: skip
 
 
-@settings(max_examples=500, deadline=None)
-@given(st.lists(FIELDS, max_size=6), st.binary(max_size=60))
+@settings(max_examples=1000, deadline=None)
+@given(
+    st.lists(FIELDS, max_size=9),
+    st.sampled_from([b"\r\n"] * 5 + [b"\n", b"\r", b"\r\r\n"]),
+    st.one_of(st.binary(max_size=60), st.sampled_from([b"a\rb\nc\r\n\r", b"\xef\xbb\xbfx", b"\0"])),
+)
 def test_where_the_quick_path_answers_it_answers_as_the_long_one(
-    fields: list[bytes], body: bytes
+    fields: list[bytes], lineEnd: bytes, body: bytes
 ) -> None:
-    octets = b"".join(field + b"\r\n" for field in fields) + b"\r\n" + body
+    octets = b"".join(field + lineEnd for field in fields) + b"\r\n" + body
     assert extractPlain(octets) in (None, extract(octets))
 
 
@@ -576,6 +618,11 @@ def test_plain_small_mail_takes_the_quick_path() -> None:
         subject="hello", date=utc(2026, 11, 22, 13), body="grün\n", messageId="<a@b>"
     )
     assert extractPlain(b"Subject: no MIME\r\n\r\nx") == Summary(subject="no MIME", body="x")
+    assert extractPlain(b"Subject: gr\xfcn\r\n\r\nx") == Summary(subject="grün", body="x")
+
+
+def test_the_plain_mail_of_the_corpus_takes_the_quick_path() -> None:
+    assert sum(extractPlain(octets) is not None for octets in CORPUS.values()) == 33
 
 
 @pytest.mark.parametrize(

@@ -6,61 +6,33 @@ too much is bounded by counts. So no content needs a time limit.
 
 from __future__ import annotations
 
-from io import IncrementalNewlineDecoder
-
 from mailsrv.extract.header import (
     Fields,
     charsetOf,
     encodingOf,
-    kindOf,
     readDate,
     readHeader,
-    readPlainHeader,
     readSubject,
 )
 from mailsrv.extract.markup import htmlText
 from mailsrv.extract.parts import Part, Parts
-from mailsrv.extract.text import TRANSFER_DECODERS, decode
+from mailsrv.extract.plain import PLAIN_SIZE, extractPlain
+from mailsrv.extract.text import (
+    MAX_BODY,
+    MAX_MESSAGE_ID,
+    MAX_SUBJECT,
+    PLAIN_CHARSETS,
+    TRANSFER_DECODERS,
+    decode,
+    lineFeeds,
+    storable,
+)
 from mailsrv.smtp.message import Summary
 
-__all__ = ["extract", "extractFirst", "extractPlain"]
+__all__ = ["PLAIN_SIZE", "extract", "extractFirst", "extractPlain"]
 
 MAX_HEAD = 1_048_576  # octets looked at
-MAX_SUBJECT = 1000  # characters
-MAX_BODY = 65_536  # characters
-MAX_MESSAGE_ID = 998  # characters: a line of RFC 5322 §2.1.1
-
 FIRST_LOOK = 98_304  # octets of a longer message that most often tell all there is to know
-PLAIN_SIZE = 65_536  # octets of a message that may be read inline
-PLAIN_HEADER = 8192  # octets of its header
-
-_PLAIN_ENCODINGS = frozenset((b"", b"7bit", b"8bit", b"binary"))
-_PLAIN_CHARSETS = frozenset(("", "us-ascii", "utf-8"))
-
-
-def extractPlain(head: bytes) -> Summary | None:
-    """The Summary of a small message of plain text; None where it takes the longer `extract`.
-
-    Quick enough for the reactor's thread. Where it answers, it answers as `extract` does.
-    """
-    headerEnd = head.find(b"\r\n\r\n", 0, PLAIN_HEADER)
-    if len(head) > PLAIN_SIZE or headerEnd < 0:
-        return None
-    fields = readPlainHeader(_canonical(head[: headerEnd + 2]))
-    if (
-        fields is None
-        or b"content-disposition" in fields
-        or b"=?" in fields.get(b"subject", b"")
-        or fields.get(b"content-transfer-encoding", b"").lower() not in _PLAIN_ENCODINGS
-        or kindOf(fields, "text/plain") != "text/plain"
-        or charsetOf(fields) not in _PLAIN_CHARSETS
-    ):
-        return None
-    try:
-        text = head[headerEnd + 4 :].decode()
-    except UnicodeDecodeError:
-        return None
-    return _summary(fields, _readable(text))
 
 
 def extractFirst(head: bytes) -> Summary | None:
@@ -92,9 +64,9 @@ def _beginning(octets: bytes, part: Part) -> str | None:
     """The text of a part that goes on behind `octets`; None where more may change it."""
     text = octets[part.start : part.start + MAX_BODY]
     isKnown = len(text) == MAX_BODY and text.isascii()
-    isPlain = charsetOf(part.fields) in _PLAIN_CHARSETS
+    isPlain = charsetOf(part.fields) in PLAIN_CHARSETS
     if isKnown and isPlain and encodingOf(part.fields) not in TRANSFER_DECODERS:
-        return _storable(text.decode(), MAX_BODY)
+        return storable(text.decode(), MAX_BODY)
     return None
 
 
@@ -116,19 +88,15 @@ def extract(head: bytes) -> Summary:
 def _summary(fields: Fields, body: str | None) -> Summary:
     subject, date, messageId = map(fields.get, (b"subject", b"date", b"message-id"))
     return Summary(
-        subject=None if subject is None else _storable(readSubject(subject), MAX_SUBJECT),
-        date=None if date is None else readDate(date),
+        subject=None if subject is None else storable(readSubject(subject), MAX_SUBJECT),
+        date=None if date is None else readDate(date.decode("latin-1")),
         body=body,
-        messageId=_storable(decode(messageId), MAX_MESSAGE_ID) if messageId else None,
+        messageId=storable(decode(messageId), MAX_MESSAGE_ID) if messageId else None,
     )
 
 
 def _canonical(octets: bytes) -> bytes:
-    return octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-
-
-def _storable(text: str, limit: int) -> str:
-    return text[:limit].replace("\0", "\ufffd")
+    return lineFeeds(octets.decode("latin-1")).encode("latin-1")
 
 
 def _body(octets: bytes, fields: Fields, start: int) -> str | None:
@@ -155,13 +123,8 @@ def _partText(octets: bytes, fields: Fields, kind: str) -> str:
     if decoder:
         octets = decoder(octets)
     if kind == "text/html":
-        return _storable(htmlText(decode(octets, charsetOf(fields)), MAX_BODY), MAX_BODY)
-    return _readable(decode(_window(octets), charsetOf(fields)))
-
-
-def _readable(text: str) -> str:
-    """The text with its line ends as LF, whichever they were."""
-    return _storable(IncrementalNewlineDecoder(None, translate=True).decode(text, True), MAX_BODY)
+        return storable(htmlText(decode(octets, charsetOf(fields)), MAX_BODY), MAX_BODY)
+    return storable(lineFeeds(decode(_window(octets), charsetOf(fields))), MAX_BODY)
 
 
 def _window(octets: bytes) -> bytes:

@@ -15,22 +15,33 @@ MAX_WORDS = 200  # encoded words decoded in a subject; what follows them stays a
 
 Fields = dict[bytes, bytes]
 
-_NAMES = frozenset(
-    b"subject date message-id content-type content-transfer-encoding content-disposition".split()
+NAMES = frozenset(
+    "subject date message-id content-type content-transfer-encoding content-disposition".split()  # noqa: SIM905
 )
+_WANTED = frozenset(name.encode() for name in NAMES)
 # A line that begins with -- is taken for a delimiter of parts, never for a field.
 _NAME = rb"(?!--)([!-9;-~]+)[ \t]*:"
 _FIELD = re.compile(_NAME + rb"(.*(?:\n[ \t].*)*)\n?")
 # A line that is no field but stands before one: mbox's From, a line folded without its space.
 _STRAY = re.compile(rb"(?!--).+(?:\n[ \t].*)*\n(?=" + _NAME + rb")")
 _STRAY_START = (b"From ", b">From ", b" ", b"\t")
-_FIELDS = re.compile(rb"(?:" + _NAME + rb".*\n(?:[ \t].*\n)*)*")
 
 _TYPE = re.compile(rb"[ \t\"]*([^\s;/()\"]+/[^\s;/()\"]+)")
 _CHARSET = re.compile(rb"[;\s]charset\s*=[\s\"']*([^\s;\"'()]+)", re.IGNORECASE)
 _BOUNDARY = re.compile(rb"[;\s]boundary\s*=\s*(?:\"([^\"]*)\"|([^\s;]+))", re.IGNORECASE)
 _NO_LETTERS = re.compile(rb"[^a-z0-9]+")
 _WORD = re.compile(rb"=\?([^?\s]+)\?([bq])\?", re.IGNORECASE)
+_MONTHS = dict(
+    zip(
+        "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(),  # noqa: SIM905
+        (f"{number:02}" for number in range(1, 13)),
+        strict=True,
+    )
+)
+# What follows a zone is a comment. Python 3.13 knows an hour 24.
+_DATE = re.compile(
+    r"(?:\w{3}, )?(\d\d?) (\w{3}) (20\d\d) ((?!24)\d\d:\d\d:\d\d) ([+-]\d{4})(?: |\Z)", re.ASCII
+)
 
 
 def readHeader(octets: bytes, start: int) -> tuple[Fields, int]:
@@ -58,22 +69,9 @@ def readHeader(octets: bytes, start: int) -> tuple[Fields, int]:
     return fields, pos + 1 if octets.startswith(b"\n", pos) else pos
 
 
-def readPlainHeader(octets: bytes) -> Fields | None:
-    """What `readHeader` gives for a whole header; None where there is more in it than fields.
-
-    Takes half its time: 2.5 µs for five fields.
-    """
-    if _FIELDS.fullmatch(octets) is None:
-        return None
-    fields: Fields = {}
-    for name, value in _FIELD.findall(octets):
-        _keep(fields, name, value)
-    return fields
-
-
 def _keep(fields: Fields, name: bytes, value: bytes) -> None:
     known = name.lower()
-    if known in _NAMES and known not in fields:
+    if known in _WANTED and known not in fields:
         fields[known] = value.replace(b"\n", b"").strip()
 
 
@@ -98,10 +96,29 @@ def boundaryOf(fields: Fields) -> bytes:
     return (match[1] or match[2] or b"").rstrip() if match else b""
 
 
-def readDate(value: bytes) -> datetime | None:
-    """The instant in UTC, None where it is invalid or before the year 1000 (RFC 5322 §3.3)."""
+def readDate(value: str) -> datetime | None:
+    """The instant in UTC, None where it is invalid or before the year 1000 (RFC 5322 §3.3).
+
+    `value` has an octet a character.
+    """
+    return _usualDate(value) or _anyDate(value)
+
+
+def _usualDate(value: str) -> datetime | None:
+    """What `_anyDate` gives for the form nearly all mail has, in 1 µs instead of 3.5."""
+    if match := _DATE.match(value):
+        day, month, year, time, zone = match.groups()
+        try:
+            iso = f"{year}-{_MONTHS[month]}-{day.zfill(2)}T{time}{zone}"
+            return datetime.fromisoformat(iso).astimezone(UTC)
+        except (LookupError, ValueError):
+            pass
+    return None
+
+
+def _anyDate(value: str) -> datetime | None:
     try:
-        parsed = parsedate_tz(value[:1000].decode("latin-1"))
+        parsed = parsedate_tz(value[:1000])
         if parsed is None:
             return None
         year, month, day, hour, minute, second = parsed[:6]

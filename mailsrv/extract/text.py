@@ -9,6 +9,13 @@ from contextlib import suppress
 from encodings import normalize_encoding
 from encodings.aliases import aliases
 from functools import lru_cache
+from io import IncrementalNewlineDecoder
+
+MAX_SUBJECT = 1000  # characters
+MAX_BODY = 65_536  # characters
+MAX_MESSAGE_ID = 998  # characters: a line of RFC 5322 §2.1.1
+
+PLAIN_CHARSETS = frozenset(("", "us-ascii", "utf-8"))
 
 
 def fromBase64(octets: bytes) -> bytes:
@@ -69,3 +76,13 @@ def _codec(charset: str) -> str | None:
     name = aliases.get(name, name)
     name = _WIDER.get(name, name)
     return name if name in _CODECS else None
+
+
+def lineFeeds(text: str) -> str:
+    """The text with its line ends as LF, whichever they were."""
+    return IncrementalNewlineDecoder(None, translate=True).decode(text, True)
+
+
+def storable(text: str, limit: int) -> str:
+    """The text without NUL, which not every database takes, cut at `limit` characters."""
+    return text[:limit].replace("\0", "\ufffd")
