@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from time import time
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
 from mailsrv.interfaces import ISession, ISessionObserver
@@ -75,27 +76,35 @@ class LogObserver:
 
     def messageStored(self, session: ISession, message: Message, seconds: float) -> None:
         """One line: the id, who, from, to, octets, milliseconds from end of data to COMMIT."""
-        # A forward-path has a row for each of its mailboxes and addresses elsewhere.
-        addresses = {recipient.address: None for recipient in message.recipients}
-        addresses.update((forward.recipient, None) for forward in message.forwards)
-        recipients = ",".join([f"<{escaped(each)}>" for each in list(addresses)[:MAX_RECIPIENTS]])
+        addresses = [recipient.address for recipient in message.recipients]
+        if message.forwards or len(addresses) > 1:
+            # A forward-path has a row for each of its mailboxes and addresses elsewhere.
+            addresses += [forward.recipient for forward in message.forwards]
+            addresses = list(dict.fromkeys(addresses))
+        recipients = f"<{'>,<'.join(map(escaped, addresses[:MAX_RECIPIENTS]))}>"
         if len(addresses) > MAX_RECIPIENTS:
             recipients += f",+{len(addresses) - MAX_RECIPIENTS}"
         sender = escaped(message.sender)
         size = message.content.size
         milliseconds = round(seconds * 1000, 1)
-        # Made here and not out of a format of six fields: that would cost a quarter more.
-        line = (
-            f"stored id={message.id} peer={message.peer} from=<{sender}> to={recipients} "
-            f"size={size} ms={milliseconds}"
-        )
-        self._log.info(
-            "{line}",
-            line=line,
-            id=message.id,
-            peer=message.peer,
-            sender=sender,
-            recipients=recipients,
-            size=size,
-            milliseconds=milliseconds,
+        log = self._log
+        # The event of log.info("{line}", …), which takes 2 µs more to make. The line is made here
+        # and not out of a format of six fields: that would cost a quarter more.
+        log.observer(
+            {
+                "line": f"stored id={message.id} peer={message.peer} from=<{sender}> "
+                f"to={recipients} size={size} ms={milliseconds}",
+                "id": message.id,
+                "peer": message.peer,
+                "sender": sender,
+                "recipients": recipients,
+                "size": size,
+                "milliseconds": milliseconds,
+                "log_logger": log,
+                "log_level": LogLevel.info,
+                "log_namespace": log.namespace,
+                "log_source": log.source,
+                "log_format": "{line}",
+                "log_time": time(),
+            }
         )

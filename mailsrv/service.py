@@ -19,6 +19,7 @@ from mailsrv.announce import announceMail, announcePorts
 from mailsrv.check import TablesCheck
 from mailsrv.extractor import extractorIn
 from mailsrv.listening import Ports
+from mailsrv.logtext import useLogText
 from mailsrv.monitoring import Monitoring, Received
 from mailsrv.observers import LogObserver
 from mailsrv.options import Options
@@ -82,6 +83,9 @@ def makeService(options: Options) -> IService:
             rights = rightsOf(twistd.get("uid"), twistd.get("gid"))
             runAs(rights, service.prepare)
             service.bind(rights)
+        # A --logger is somebody else's; so is the log of a program that has us as a part.
+        if twistd and not twistd.get("logger"):
+            reactor.callWhenRunning(useLogText)
     except (StartError, OSError) as error:
         raise SystemExit(f"smtpstore: {error}") from None
     return service

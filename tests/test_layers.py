@@ -27,6 +27,7 @@ RULES: dict[str, set[str] | None] = {
     "web": {"smtp", "interfaces", "extract"},
     "store": {"smtp", "interfaces", "extract"},
     "observers": {"smtp", "interfaces", "extract"},
+    "logtext": set(),
     "extensions": {"smtp", "interfaces"},
     "policies": {"smtp", "interfaces"},
     "formats": {STANDARD, "smtp"},

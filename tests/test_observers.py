@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -75,6 +76,17 @@ def test_its_fields_are_keys_for_programs() -> None:
     assert (event["id"], event["peer"]) == ("01J00000000000000000000000", "192.0.2.1")
     assert (event["sender"], event["recipients"]) == ("a@example.com", "<b@example.org>")
     assert (event["size"], event["milliseconds"]) == (77, 12.3)
+
+
+def test_its_event_is_one_of_the_logger_like_any_other() -> None:
+    events: list[LogEvent] = []
+    log, before = Logger(namespace="smtpstore", source=stored, observer=events.append), time.time()
+    LogObserver(log).messageStored(SESSION, message(), 0.01234)
+    log.info("{line}", **{key: events[0][key] for key in events[0] if key[:4] != "log_"})
+    first, second = events
+    assert list(first) == list(second)
+    assert before <= first.pop("log_time") <= second.pop("log_time")
+    assert first == second
 
 
 def test_a_recipient_is_named_once_whatever_mailboxes_it_has() -> None:

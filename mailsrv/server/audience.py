@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Concatenate, ParamSpec
+from collections.abc import Sequence
 
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -12,7 +11,7 @@ from mailsrv.interfaces import ISession, ISessionObserver
 from mailsrv.smtp.message import Message
 from mailsrv.smtp.reply import Reply
 
-P = ParamSpec("P")
+_FAILED = "an observer has failed"
 
 _log = Logger()
 
@@ -30,28 +29,28 @@ class Audience:
 
     def sessionOpened(self, session: ISession) -> None:
         for observer in self._observers:
-            _tell(observer.sessionOpened, session)
+            try:
+                observer.sessionOpened(session)
+            except Exception:
+                _log.failure(_FAILED)
 
     def sessionClosed(self, session: ISession, reason: str) -> None:
         for observer in self._observers:
-            _tell(observer.sessionClosed, session, reason)
+            try:
+                observer.sessionClosed(session, reason)
+            except Exception:
+                _log.failure(_FAILED)
 
     def commandRefused(self, session: ISession, verb: str, argument: bytes, reply: Reply) -> None:
         for observer in self._observers:
-            _tell(observer.commandRefused, session, verb, argument, reply)
+            try:
+                observer.commandRefused(session, verb, argument, reply)
+            except Exception:
+                _log.failure(_FAILED)
 
     def messageStored(self, session: ISession, message: Message, seconds: float) -> None:
         for observer in self._observers:
-            _tell(observer.messageStored, session, message, seconds)
-
-
-def _tell(
-    hear: Callable[Concatenate[ISession, P], None],
-    session: ISession,
-    *args: P.args,
-    **kw: P.kwargs,
-) -> None:
-    try:
-        hear(session, *args, **kw)
-    except Exception:
-        _log.failure("an observer has failed")
+            try:
+                observer.messageStored(session, message, seconds)
+            except Exception:
+                _log.failure(_FAILED)
