@@ -10,6 +10,7 @@ from io import IncrementalNewlineDecoder
 
 from mailsrv.smtp.reply import BARE_NEWLINE, CONTENT_LINE_TOO_LONG, TOO_BIG, Reply
 
+_DOT = b"\r\n."
 _END = b"\r\n.\r\n"
 _BEGINNINGS_OF_END = tuple(_END[:length] for length in (4, 3, 2, 1))
 
@@ -80,9 +81,13 @@ class DotReader:
 
     def _undoDots(self, octets: bytes) -> bytes:
         """The content in `octets` up to the end, or to what may be the beginning of the end."""
-        # Large attachments are base64: no dot at all, and that is known at once.
-        dot = octets.find(b"\r\n.") if b"." in octets else -1
-        end = octets.find(_END, dot) if dot >= 0 else -1
+        # Large attachments are base64: no dot at all, and that is known at once. Else from behind:
+        # it takes half the time, and the one dot there usually is, the end's, is the last.
+        last = octets.rfind(_DOT) if b"." in octets else -1
+        isOnly = last < 0 or octets.rfind(_DOT, 0, last) < 0
+        end = last if isOnly and octets.startswith(_END, last) else -1
+        if not isOnly:
+            end = octets.find(_END)
         if end >= 0:
             self.isDone = True
             self.rest = octets[end + len(_END) :]
@@ -91,8 +96,7 @@ class DotReader:
             kept = next((begun for begun in _BEGINNINGS_OF_END if octets.endswith(begun)), b"")
             self._heldBack = kept
             content = octets[: len(octets) - len(kept)]
-        # The first dot that begins a line is often the end's: then none is left to undo.
-        return content.replace(b"\r\n.", b"\r\n") if dot >= 0 and dot != end else content
+        return content if isOnly and last == end else content.replace(_DOT, b"\r\n")
 
     def _judge(self, content: bytes) -> Reply | None:
         """The fault of highest rank so far; what a fault outranks is not looked for any more."""
@@ -106,14 +110,15 @@ class DotReader:
 
     def _hasLongLine(self, content: bytes) -> bool:
         """Whether a line in `content` is over the limit: hops from LF to the last LF in reach."""
-        start = -self._lineBegun
-        while len(content) - start > self._maxLine:
-            newline = content.rfind(b"\n", max(start, 0), start + self._maxLine)
-            if newline < 0:
+        maxLine, length = self._maxLine, len(content)
+        start, reach = 0, maxLine - self._lineBegun
+        while reach < length:
+            start = content.rfind(b"\n", start, reach) + 1
+            if not start:
                 return True
-            start = newline + 1
-        newline = content.rfind(b"\n", max(start, 0))
-        self._lineBegun = len(content) - (start if newline < 0 else newline + 1)
+            reach = start + maxLine
+        newline = content.rfind(b"\n", start)
+        self._lineBegun = length - newline - 1 if newline >= 0 else length + maxLine - reach
         return False
 
 
