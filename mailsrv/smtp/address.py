@@ -57,8 +57,7 @@ class Mailbox:
     def key(self) -> str:
         """What addresses are compared by: A-Z folded, a plain quoted local part unquoted,
         the domain as A-label."""
-        local = foldCase(unquote(self.localPart))
-        return f"{local}@{domainKey(self.domain)}" if self.domain else local
+        return _key(self.localPart, self.domain)
 
 
 NULL_PATH = Mailbox("", "")
@@ -78,6 +77,12 @@ def domainKey(domain: str) -> str:
         return domain.encode("idna").decode("ascii").lower()
     except UnicodeError:
         return foldCase(domain)
+
+
+@lru_cache(maxsize=1024)
+def _key(localPart: str, domain: str) -> str:
+    local = foldCase(unquote(localPart))
+    return f"{local}@{domainKey(domain)}" if domain else local
 
 
 def unquote(localPart: str) -> str:
