@@ -19,6 +19,7 @@ from mailsrv.interfaces import (
     Resolution,
 )
 from mailsrv.server.help import NOT_IMPLEMENTED, helpReply
+from mailsrv.server.site import Listener
 from mailsrv.server.transaction import Transaction
 from mailsrv.server.vetoes import firstVeto
 from mailsrv.smtp import reply as r
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from mailsrv.server.session import Session
 
 Handler = Callable[["Session", Command], MaybeDeferredAnswer]
-Checks = Iterable[Callable[[], MaybeDeferredAnswer]]
 
 
 # §4.1.1.1
@@ -68,20 +68,24 @@ def mail(session: Session, command: Command) -> MaybeDeferredAnswer:
         return r.BAD_PATH
     if not argument.isascii() and "SMTPUTF8" not in parameters:
         return r.NEEDS_SMTPUTF8
-    if not parameters.keys() <= session.site.mailOwners.keys():
-        return r.UNKNOWN_PARAMETER
+    site = session.site
+    checks = site.mailChecks
+    if parameters:
+        if not parameters.keys() <= site.mailOwners.keys():
+            return r.UNKNOWN_PARAMETER
+        owned = _byOwner(parameters, site.mailOwners)
+        checks = [*(partial(_atMail, owner, mine) for owner, mine in owned), *checks]
     transaction = Transaction(session, path, parameters)
-    veto = firstVeto(_mailChecks(session, transaction))
+    veto = firstVeto(checks, transaction)
     if veto is None or isinstance(veto, Reply):
         return _mailAnswered(veto, session, transaction)
     return veto.addCallback(_mailAnswered, session, transaction)
 
 
-def _mailChecks(session: Session, transaction: Transaction) -> Checks:
-    for owner, mine in _byOwner(transaction.parameters, session.site.mailOwners):
-        yield partial(owner.atMail, transaction, mine)
-    for policy in session.site.policies:
-        yield partial(policy.atMail, transaction)
+def _atMail(
+    owner: IServerExtension, mine: Parameters, transaction: Transaction
+) -> MaybeDeferredAnswer:
+    return owner.atMail(transaction, mine)
 
 
 def _mailAnswered(veto: Answer, session: Session, transaction: Transaction) -> Reply:
@@ -100,23 +104,25 @@ def rcpt(session: Session, command: Command) -> MaybeDeferredAnswer:
     path, parameters = parsePath(argument, b"TO:")
     if path.isNull:
         return r.BAD_PATH
-    if not parameters.keys() <= session.site.rcptOwners.keys():
-        return r.UNKNOWN_PARAMETER
+    site = session.site
+    checks = site.rcptChecks
+    if parameters:
+        if not parameters.keys() <= site.rcptOwners.keys():
+            return r.UNKNOWN_PARAMETER
+        owned = _byOwner(parameters, site.rcptOwners)
+        checks = [*(partial(_atRcpt, owner, mine) for owner, mine in owned), *checks]
     if transaction.accepted >= session.limits.maxRecipients:
         return r.TOO_MANY_RECIPIENTS
-    veto = firstVeto(_rcptChecks(session, transaction, path, parameters))
+    veto = firstVeto(checks, transaction, path)
     if veto is None or isinstance(veto, Reply):
         return _resolve(veto, session, path, parameters)
     return veto.addCallback(_resolve, session, path, parameters)
 
 
-def _rcptChecks(
-    session: Session, transaction: Transaction, path: Mailbox, parameters: Parameters
-) -> Checks:
-    for owner, mine in _byOwner(parameters, session.site.rcptOwners):
-        yield partial(owner.atRcpt, transaction, path, mine)
-    for policy in session.site.policies:
-        yield partial(policy.atRcpt, transaction, path)
+def _atRcpt(
+    owner: IServerExtension, mine: Parameters, transaction: Transaction, path: Mailbox
+) -> MaybeDeferredAnswer:
+    return owner.atRcpt(transaction, path, mine)
 
 
 def _resolve(
@@ -175,7 +181,7 @@ def expn(session: Session, command: Command) -> MaybeDeferredAnswer:
 
 # §4.1.1.8
 def help_(session: Session, command: Command) -> Answer:
-    verbs = handlersOf(session).keys() | session.site.verbOwners.keys()
+    verbs = session.handlers.keys() | session.site.verbOwners.keys()
     return helpReply(command.argument.decode("ascii").upper(), frozenset(verbs))
 
 
@@ -225,6 +231,6 @@ _LMTP: Mapping[str, Handler] = {"LHLO": ehlo, **_COMMON}
 VERBS = frozenset({*_SMTP, *_LMTP})  # what no extension may answer
 
 
-def handlersOf(session: Session) -> Mapping[str, Handler]:
-    """The verbs of the protocol itself that the session understands, with their functions."""
-    return _LMTP if session.listener.isLmtp else _SMTP
+def handlersOf(listener: Listener) -> Mapping[str, Handler]:
+    """The verbs of the protocol itself that are understood there, with their functions."""
+    return _LMTP if listener.isLmtp else _SMTP

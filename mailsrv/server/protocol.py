@@ -79,9 +79,7 @@ class SmtpProtocol(LineReceiver):
         self._isSkipping = False
         self._isCutShort = False
         self._commands = 0
-        self._unsent: list[bytes] = []
-        self._unsentLength = 0
-        self._isReceiving = False
+        self._unsent = b""
         self._sendsNow = False
         self._answering: Deferred[None] | None = None
         self._isStopping = False
@@ -142,16 +140,34 @@ class SmtpProtocol(LineReceiver):
         self._receive(data)
 
     def _receive(self, data: bytes) -> None:
-        nested, self._isReceiving = self._isReceiving, True
-        try:
+        """Take what has arrived, and send what is answered at once.
+
+        Nearly always nothing waits and it is one line, or content: that goes where LineReceiver
+        would lead it, 1 µs sooner. All else, as groups of commands and cut lines, goes its way.
+        """
+        if self._busyReceiving:
+            LineReceiver.dataReceived(self, data)  # which is under way, and only keeps it
+            return
+        if data and not (self._buffer or self.paused) and self._isOneThing(data):
+            self._busyReceiving = True
+            try:
+                if self.line_mode:
+                    self.lineReceived(data[:-1])
+                else:
+                    self.rawDataReceived(data)
+            finally:
+                self._busyReceiving = False
+            data = b""
+        if data or self._buffer:
             LineReceiver.dataReceived(self, data)
             while self._isCutShort:
                 self._isCutShort = False
                 LineReceiver.dataReceived(self, b"")
-        finally:
-            self._isReceiving = nested
-        if not nested:
-            self._flush()
+        self._flush()
+
+    def _isOneThing(self, data: bytes) -> bool:
+        """Whether it is a whole line, or raw octets."""
+        return not self.line_mode or data.find(b"\n") == len(data) - 1 <= self.MAX_LENGTH
 
     def _stop(self, reason: int) -> None:
         self._hold |= reason
@@ -216,10 +232,7 @@ class SmtpProtocol(LineReceiver):
             return
         command = Command.parse(line[:-1])
         fault = self._faultOf(line, command.verb)
-        if fault is not None:
-            self._answer(session.malformed(fault, line))
-        else:
-            self._answer(session.command(command))
+        self._answer(session.malformed(fault, line) if fault else session.command(command))
 
     def _nextTurn(self) -> None:
         self._commands = 0
@@ -293,15 +306,14 @@ class SmtpProtocol(LineReceiver):
         if self._isStopping and self.session.state is not State.CLOSED:
             self._say(self.session.shutDown())
         self._goOn()
-        if not self._isReceiving:
+        if not self._busyReceiving:
             self._flush()
 
     def _say(self, reply: Reply | None) -> None:
         """Queue the reply, and do what the session's State now asks for."""
         if reply is not None:
-            self._unsent.append(reply.octets)
-            self._unsentLength += len(reply.octets)
-            if self._unsentLength > MAX_UNSENT:
+            self._unsent += reply.octets
+            if len(self._unsent) > MAX_UNSENT:
                 self._flush()
         state = self.session.state
         if state in RAW:
@@ -322,11 +334,9 @@ class SmtpProtocol(LineReceiver):
         a turn more for each reply, a third of what a message costs. Never around TLS or a PROXY
         wrapper, and never again once the socket was full and octets wait in the transport.
         """
-        if not self._unsent:
+        octets, self._unsent = self._unsent, b""
+        if not octets:
             return
-        octets = b"".join(self._unsent)
-        self._unsent.clear()
-        self._unsentLength = 0
         if self._sendsNow:
             sent = self.transport.writeSomeData(octets)
             if sent == len(octets):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -13,7 +12,6 @@ from zope.interface import implementer
 from mailsrv.interfaces import (
     Answer,
     ISession,
-    Limits,
     MaybeDeferredAnswer,
     MaybeDeferredReply,
     Resolution,
@@ -52,12 +50,16 @@ class Session:
         "_reception",
         "_resumeState",
         "_tally",
+        "handlers",
         "helo",
+        "hostname",
         "identity",
         "isExtended",
+        "isLmtp",
         "isLoopback",
         "isSecure",
-        "listener",
+        "isSubmission",
+        "limits",
         "peer",
         "site",
         "state",
@@ -66,11 +68,15 @@ class Session:
 
     def __init__(self, site: Site, listener: Listener) -> None:
         self.site = site
-        self.listener = listener
+        self.hostname = site.hostname
+        self.limits = site.limits
+        self.isSubmission = listener.isSubmission
+        self.isLmtp = listener.isLmtp
+        self.isSecure = listener.isSecure
         self.peer = ""
         self.isLoopback = False
+        self.handlers = handlersOf(listener)
         self._isKnown = False
-        self.isSecure = listener.isSecure
         self._tally = Tally(site.limits)
         self._reception: Reception | None = None
         self._lines: Callable[[bytes], MaybeDeferredReply] | None = None
@@ -86,24 +92,6 @@ class Session:
         self.isExtended = False
         self.identity: str | None = None
 
-    # What extensions and policies see besides (ISession)
-
-    @property
-    def hostname(self) -> str:
-        return self.site.hostname
-
-    @property
-    def limits(self) -> Limits:
-        return self.site.limits
-
-    @property
-    def isSubmission(self) -> bool:
-        return self.listener.isSubmission
-
-    @property
-    def isLmtp(self) -> bool:
-        return self.listener.isLmtp
-
     # Connection
 
     def connected(self, refusal: Answer = None) -> MaybeDeferredReply:
@@ -113,7 +101,7 @@ class Session:
         if refusal is not None:
             return self.refused(refusal)
         try:
-            veto = firstVeto(partial(policy.atConnect, self) for policy in self.site.policies)
+            veto = firstVeto(self.site.connectChecks, self)
         except Exception:
             veto = self._failedAtConnect(Failure())
         if isinstance(veto, Deferred):
@@ -180,23 +168,24 @@ class Session:
         its octets have come.
         """
         verb, argument = command.verb, command.argument
+        handler = self.handlers.get(verb)
         try:
-            answer = self._carryOut(verb, command)
+            if handler is not None:
+                answer = refusal(self.state, verb) or handler(self, command)
+            else:
+                answer = self._extended(verb, command)
         except SmtpSyntaxError as error:
             answer = error.reply
         except Exception:
             answer = self._failed(Failure())
-        if answer is None or isinstance(answer, Reply):
-            return self._answered(answer, verb, argument)
-        return answer.addErrback(self._failed).addCallback(self._answered, verb, argument)
+        if isinstance(answer, Deferred):
+            return answer.addErrback(self._failed).addCallback(self._answered, verb, argument)
+        return self._answered(answer, verb, argument)
 
     def _answered(self, answer: Answer, verb: str, argument: bytes) -> Answer:
         return answer and self._said(answer, verb, argument)
 
-    def _carryOut(self, verb: str, command: Command) -> MaybeDeferredAnswer:
-        handler = handlersOf(self).get(verb)
-        if handler is not None:
-            return refusal(self.state, verb) or handler(self, command)
+    def _extended(self, verb: str, command: Command) -> MaybeDeferredAnswer:
         owner = self.site.verbOwners.get(verb)
         if owner is None:
             return r.UNKNOWN_COMMAND
@@ -226,14 +215,13 @@ class Session:
             return reply
         if self._tally.isTooMany(verb, reply):
             reply = r.tooManyErrors(self.hostname)
-        return self._report(reply, verb, argument)
-
-    def _report(self, reply: Reply, verb: str, argument: bytes) -> Reply:
-        if reply.code == 421:
-            self.end()
-        if not reply.isPositive:
-            self.site.observer.commandRefused(self, verb, argument, reply)
+        self._report(reply, verb, argument)
         return reply
+
+    def _report(self, refusal: Reply, verb: str, argument: bytes) -> None:
+        if refusal.code == 421:
+            self.end()
+        self.site.observer.commandRefused(self, verb, argument, refusal)
 
     def _failed(self, failure: Failure) -> Reply:
         """A fault of ours as a reply: never a 5yz, no exception text on the wire."""
@@ -325,12 +313,13 @@ class Session:
             answer = Delivery(self.site, self, self.transaction).start()
         except Exception:
             answer = self._failed(Failure())
-        if isinstance(answer, Reply):
-            return self._contentSaid(answer, reception)
-        return answer.addErrback(self._failed).addCallback(self._contentSaid, reception)
+        if isinstance(answer, Deferred):
+            return answer.addBoth(self._contentSaid, reception)
+        return self._contentSaid(answer, reception)
 
-    def _contentSaid(self, reply: Reply, reception: Reception) -> Reply:
+    def _contentSaid(self, answer: Reply | Failure, reception: Reception) -> Reply:
         """The content was answered: the transaction ends, but for lines too long (SMTP only)."""
+        reply = self._failed(answer) if isinstance(answer, Failure) else answer
         owed = 1
         if self.isLmtp and reception.isLast and self.transaction is not None:
             owed = self.transaction.accepted
@@ -341,8 +330,9 @@ class Session:
             self.reset()
         if reply.isPositive:
             self._tally.reset()
-        said = self._report(reply, reception.verb, b"")
-        return said if said.code == 421 else r.repeated(said, owed)
+        else:
+            self._report(reply, reception.verb, b"")
+        return reply if reply.code == 421 else r.repeated(reply, owed)
 
     # What extensions may do to a session (ISession)
 

@@ -18,6 +18,7 @@ from mailsrv.interfaces import (
     Limits,
 )
 from mailsrv.server.spool import SpoolBudget
+from mailsrv.server.vetoes import Checks
 from mailsrv.smtp.message import Content, Summary
 
 Extractor = Callable[[Content], Summary | Deferred[Summary]]
@@ -42,6 +43,7 @@ class Site:
     """A server's own name, its store and directory, its rules: constant while it runs.
 
     `seconds`: a monotonic clock. `now`: aware UTC. `tls`: makes the connections of STARTTLS.
+    `connectChecks` and the like: what the policies ask at each of their moments.
     Raises ValueError where two extensions declare the same parameter or verb.
     """
 
@@ -63,6 +65,10 @@ class Site:
     mailOwners: Mapping[str, IServerExtension] = field(init=False)
     rcptOwners: Mapping[str, IServerExtension] = field(init=False)
     verbOwners: Mapping[str, IServerExtension] = field(init=False)
+    connectChecks: Checks = field(init=False)
+    mailChecks: Checks = field(init=False)
+    rcptChecks: Checks = field(init=False)
+    contentChecks: Checks = field(init=False)
 
     def __post_init__(self) -> None:
         for name, declared in (
@@ -71,6 +77,14 @@ class Site:
             ("verbOwners", "verbs"),
         ):
             object.__setattr__(self, name, _owners(self.extensions, declared))
+        for name, moment in (
+            ("connectChecks", "atConnect"),
+            ("mailChecks", "atMail"),
+            ("rcptChecks", "atRcpt"),
+            ("contentChecks", "atContent"),
+        ):
+            checks = tuple(getattr(policy, moment) for policy in self.policies)
+            object.__setattr__(self, name, checks)
 
 
 def _owners(

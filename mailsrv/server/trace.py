@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 
@@ -41,13 +41,14 @@ def traceLines(
     """
     source = f"{session.helo} ({_literal(session.peer)})" if session.peer else session.helo
     clause = ""
-    if len({recipient.address for recipient in recipients}) == 1:  # of one mailbox or more
+    # One recipient may have several mailboxes.
+    if len(recipients) == 1 or len({recipient.address for recipient in recipients}) == 1:
         clause = f"\r\n\tfor <{recipients[0].address}>"
     return (
         f"Return-Path: <{sender}>\r\n"
         f"Received: from {source}\r\n"
         f"\tby {session.hostname} with {protocol} id {messageId}{clause};\r\n"
-        f"\t{_date(receivedAt.replace(microsecond=0))}\r\n"
+        f"\t{_date(int(receivedAt.timestamp()))}\r\n"
     ).encode()
 
 
@@ -56,15 +57,15 @@ def missingFields(head: bytes, messageId: str, hostname: str, receivedAt: dateti
     header = (b"\r\n" + head).partition(b"\r\n\r\n")[0]  # there may be no field at all
     fields = b""
     if _DATE_FIELD.search(header) is None:
-        fields += f"Date: {_date(receivedAt.replace(microsecond=0))}\r\n".encode()
+        fields += f"Date: {_date(int(receivedAt.timestamp()))}\r\n".encode()
     if _MESSAGE_ID_FIELD.search(header) is None:
         fields += f"Message-ID: <{messageId}@{hostname}>\r\n".encode()
     return fields
 
 
 @lru_cache(maxsize=16)
-def _date(moment: datetime) -> str:
-    return format_datetime(moment)
+def _date(seconds: int) -> str:
+    return format_datetime(datetime.fromtimestamp(seconds, UTC))
 
 
 @lru_cache(maxsize=256)
