@@ -21,12 +21,13 @@ PLAIN_SIZE = 65_536  # octets of a message that may be read inline
 PLAIN_HEADER = 8192  # octets of its header
 
 _ENCODINGS = frozenset(("", "7bit", "8bit", "binary"))
-_BLANKS = " \t\v\f"
-# A field begins with the end of the line before it, which is quickly found.
-_VALUE = r".*+(?:\n[ \t].*+)*+"
-_FIELDS = re.compile(rf"(?:\n(?!--)[!-9;-~]++[ \t]*+:{_VALUE})*+\n")
+_BLANKS = " \t\v\f"  # what bytes.strip() takes off a line
+# Lines are found by the line end before them. No group is repeated possessively: Python up to
+# 3.11.4 then takes too much.
+_STRAY = re.compile(r"\n(?!(?!--)[!-9;-~]++[ \t]*+:|[ \t])")
 _WANTED = re.compile(
-    rf"\n((?=[cdms])(?:{'|'.join(sorted(NAMES))}))[ \t]*+:({_VALUE})", re.ASCII | re.IGNORECASE
+    rf"\n((?=[cdms])(?:{'|'.join(sorted(NAMES))}))[ \t]*+:(.*+(?:\n[ \t].*+)*)",
+    re.ASCII | re.IGNORECASE,
 )
 
 
@@ -37,11 +38,11 @@ def extractPlain(head: bytes) -> Summary | None:
     that has travelled; 3 of them are for the line ends of the text. Where it answers, it answers
     as `extract` does.
     """
-    end = head.find(b"\r\n\r\n", 0, PLAIN_HEADER) + 2
-    if len(head) > PLAIN_SIZE or end < 2:
+    end = head.find(b"\r\n\r\n", 0, PLAIN_HEADER)
+    if len(head) > PLAIN_SIZE or end < 0:
         return None
     header = "\n" + lineFeeds(head[:end].decode("latin-1"))  # an octet a character
-    if _FIELDS.fullmatch(header) is None:
+    if _STRAY.search(header) or header[1] in " \t":
         return None
     fields: dict[str, str] = {}
     for name, value in _WANTED.findall(header):
@@ -56,7 +57,7 @@ def extractPlain(head: bytes) -> Summary | None:
     ):
         return None
     try:
-        body = lineFeeds(head[end + 2 :].decode())
+        body = lineFeeds(head[end + 4 :].decode())
     except UnicodeDecodeError:
         return None
     return Summary(
