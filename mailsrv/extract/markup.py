@@ -12,8 +12,10 @@ from html import unescape
 
 MAX_TAGS = 100_000
 
-_SPACES = re.compile("[ \t\r\n\f]+")
-_TAG = re.compile("</?([a-zA-Z][a-zA-Z0-9]*)")
+_SPACES = re.compile("  +")
+_BLANK_LINES = re.compile("\n\n\n+")
+# The second group: all the rest of the tag, where each value is in double quotes.
+_TAG = re.compile('</?([a-zA-Z][a-zA-Z0-9]*)((?:[^>=]*+="[^"]*+"){0,9}[^>=]*+>)?')
 _TAG_STOP = re.compile(""">|= ?(["'])""")
 _BREAKS = frozenset(
     "address article blockquote br center dd div dl dt footer form h1 h2 h3 h4 h5 h6 header hr li"  # noqa: SIM905
@@ -28,12 +30,14 @@ def htmlText(html: str, limit: int) -> str:
 
     Tags are out, blocks on lines of their own, entities decoded.
     """
+    for blank in "\t\r\n\f":
+        html = html.replace(blank, " ")
     # As &#20013; a character takes eight.
     text = "".join(_htmlPieces(_SPACES.sub(" ", html)))[: 8 * limit]
     with suppress(ValueError):  # a character reference of thousands of digits
         text = unescape(text)
     text = "\n".join(" ".join(line.split()) for line in text.split("\n"))
-    return re.sub("\n{3,}", "\n\n", text).strip()
+    return _BLANK_LINES.sub("\n\n", text).strip()
 
 
 def _htmlPieces(html: str) -> Iterator[str]:
@@ -48,7 +52,7 @@ def _htmlPieces(html: str) -> Iterator[str]:
         yield html[pos:start]
         if tag := _TAG.match(html, start):
             name = tag[1].lower()
-            pos = _tagEnd(html, tag.end())
+            pos = tag.end() if tag[2] else _tagEnd(html, tag.end())
             if name in _BREAKS:
                 yield "\n"
             elif name in _CELLS:
