@@ -121,7 +121,7 @@ async def test_what_max_allowed_packet_does_not_take_fails_alone(makeMariadb: Ma
     store = contract.makeStore()
     gate = GatedContent(b"first")
     first = store.store(makeMessage(content=gate))
-    large = makeMessage(b"'" * 600_000)  # goes in hexadecimal
+    large = makeMessage(b"'" * 1_100_000)
     small = [makeMessage(b"y" * 100_000) for _ in range(12)]
     answers = [store.store(message) for message in (large, *small)]
     gate.gate.set()
@@ -129,6 +129,22 @@ async def test_what_max_allowed_packet_does_not_take_fails_alone(makeMariadb: Ma
     await StoreContract.assertFails(answers[0], CannotStore)
     for message, answer in zip(small, answers[1:], strict=True):
         assert await answer == message.id
+    await store.close()
+
+
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+async def test_a_server_that_prepares_nothing_more_is_given_the_text(
+    makeMariadb: MakeServer,
+) -> None:
+    server = makeMariadb("--max-prepared-stmt-count=0")
+    contract = MysqlContract(server.makeDatabase().url)
+    store = contract.makeStore()
+    message = makeMessage(b"it's \\ \0 \xff %s ?", sender="lone \udcff surrogate '\\ %s")
+    assert await store.store(message) == message.id
+    kept = contract.read(message.id)
+    assert kept is not None
+    assert kept.sender == "lone \ufffd surrogate '\\ %s"
+    assert b"".join(kept.content.pieces(1 << 20)) == b"it's \\ \0 \xff %s ?"
     await store.close()
 
 

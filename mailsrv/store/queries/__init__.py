@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 Row = dict[str, Any]
 
+_FEW_ROWS = 16
 _MOST_ROWS = 64  # an older SQLite takes no more than 999 parameters
 
 
@@ -61,8 +62,10 @@ def insertTxn(txn: Txn, into: str, rows: Sequence[Sequence[Any]]) -> None:
     more than the statement when the reactor is busy; and a database elsewhere costs a journey.
     Texts are made `clean` only where the driver refuses one: there are a dozen in a message.
     """
-    for start in range(0, len(rows), _MOST_ROWS):
-        chunk = rows[start : start + _MOST_ROWS]
+    start = 0
+    while start < len(rows):
+        chunk = rows[start : start + _countOf(len(rows) - start)]
+        start += len(chunk)
         statement = _insert(into, len(chunk[0]), len(chunk))
         values = list(chain.from_iterable(chunk))
         try:
@@ -71,7 +74,13 @@ def insertTxn(txn: Txn, into: str, rows: Sequence[Sequence[Any]]) -> None:
             txn.execute(statement, [clean(v) if isinstance(v, str) else v for v in values])
 
 
-@lru_cache(maxsize=4 * _MOST_ROWS)
+def _countOf(rows: int) -> int:
+    """How many of them go into the next statement: few numbers, as each is a statement that the
+    database keeps, and SQLite with it the rows it had last."""
+    return rows if rows <= _FEW_ROWS else min(1 << rows.bit_length() - 1, _MOST_ROWS)
+
+
+@lru_cache(maxsize=256)
 def _insert(into: str, columns: int, rows: int) -> str:
     row = f"({marks(columns)})"
     return f"{into} VALUES {', '.join([row] * rows)}"

@@ -1,0 +1,107 @@
+"""Prepared statements on the real MariaDB: any value, in any number, as long as they are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pymysql
+import pytest
+
+from mailsrv.store.dialect import Fault, parseUrl
+from mailsrv.store.mysqlconnection import MysqlConnection
+from mariadb import Database, MakeServer
+
+
+@pytest.fixture
+def connection(database: Database) -> Iterator[MysqlConnection]:
+    database.query("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, n BIGINT, x LONGBLOB)")
+    made = parseUrl(database.url).connect()
+    assert isinstance(made, MysqlConnection)
+    yield made
+    made.close()
+
+
+def insert(connection: Any, *values: Any) -> Any:
+    """Rows of n and x, in one statement."""
+    txn = connection.cursor()
+    txn.execute("INSERT INTO t (n, x) VALUES " + ", ".join(["(?, ?)"] * (len(values) // 2)), values)
+    return txn
+
+
+def rows(connection: Any) -> list[tuple[Any, ...]]:
+    txn = connection.cursor()
+    txn.execute("SELECT n, x FROM t ORDER BY id")
+    return list(txn.fetchall())
+
+
+def test_octets_and_texts_of_any_length_go_in_as_they_are(connection: MysqlConnection) -> None:
+    lengths = (0, 1, 250, 251, 252, 255, 256, 65_535, 65_536, 1 << 20)
+    octets = [(bytes(range(256)) * 4096)[:length] for length in lengths]
+    insert(connection, *(value for each in enumerate(octets) for value in each))
+    assert rows(connection) == list(enumerate(octets))
+    text = "it's \\ \0 % ? 😀\r\n" * 5000
+    insert(connection, -1, text)
+    assert rows(connection)[-1] == (-1, text.encode())
+
+
+def test_a_value_longer_than_a_packet_goes_in_where_the_server_takes_it(
+    makeMariadb: MakeServer,
+) -> None:
+    database = makeMariadb("--max-allowed-packet=64M", "--innodb-log-file-size=96M").makeDatabase()
+    database.query("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, n BIGINT, x LONGBLOB)")
+    connection = parseUrl(database.url).connect()
+    octets = bytes(range(256)) * (1 << 16) + b"end"  # 16 MiB, as much as goes into a packet, and 3
+    insert(connection, 1, octets)
+    assert rows(connection) == [(1, octets)]
+    connection.close()
+
+
+@pytest.mark.parametrize("number", [None, 0, True, -(1 << 63), (1 << 63) - 1])
+def test_numbers_and_nothing_go_in_as_they_are(connection: MysqlConnection, number: object) -> None:
+    for count in (1, 9):  # a second octet of what is NULL
+        insert(connection, *[number, None] * count)
+    assert rows(connection) == [(number, None)] * 10
+
+
+def test_a_statement_is_prepared_once_and_counts_its_rows(
+    connection: MysqlConnection, database: Database
+) -> None:
+    for number in range(1, 4):
+        txn = insert(connection, number, b"x")
+        assert (txn.rowcount, txn.lastrowid) == (1, number)
+    assert insert(connection, 1, None, 2, None).rowcount == 2
+    txn = connection.cursor()
+    txn.execute("SHOW SESSION STATUS LIKE 'Com_stmt_prepare'")
+    assert txn.fetchall() == (("Com_stmt_prepare", "2"),)
+    connection.rollback()
+    assert database.query("SELECT * FROM t") == []
+
+
+def test_what_the_database_does_not_take_is_told_and_harms_nothing_else(
+    connection: MysqlConnection,
+) -> None:
+    insert(connection, 1, b"first")
+    with pytest.raises(pymysql.Error, match="Out of range"):
+        insert(connection, "99999999999999999999", b"x")
+    with pytest.raises(ValueError, match="1 parameters for 2 places"):
+        connection.cursor().execute("INSERT INTO t (n, x) VALUES (?, ?)", (1,))
+    with pytest.raises(UnicodeEncodeError):
+        insert(connection, 1, "\udcff")
+    with pytest.raises(pymysql.DataError, match="max_allowed_packet"):
+        insert(connection, 1, bytes(connection.largest))
+    with pytest.raises(pymysql.Error) as caught:
+        connection.cursor().execute("INSERT INTO missing (n) VALUES (?)", (1,))
+    assert parseUrl("mysql://h/m").classify(caught.value) is Fault.TABLES
+    insert(connection, 2, b"last")
+    assert rows(connection) == [(1, b"first"), (2, b"last")]
+
+
+def test_a_changed_table_needs_no_new_connection(
+    connection: MysqlConnection, database: Database
+) -> None:
+    insert(connection, 1, b"before")
+    connection.commit()
+    database.query("ALTER TABLE t ADD COLUMN more INT, MODIFY n VARCHAR(10)")
+    insert(connection, 2, b"after")
+    assert rows(connection) == [("1", b"before"), ("2", b"after")]
