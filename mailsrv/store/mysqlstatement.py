@@ -44,11 +44,11 @@ class PreparedStatement:
         if len(values) != self._count:
             raise ValueError(f"{len(values)} parameters for {self._count} places")
         head = _EXECUTE.pack(self._number, 0, 1)
-        connection.command(COMMAND.COM_STMT_EXECUTE, head + _written(values))
+        connection.command(COMMAND.COM_STMT_EXECUTE, b"".join([head, *_written(values)]))
         connection._read_query_result()
 
 
-def _written(values: Sequence[Any]) -> bytes:
+def _written(values: Sequence[Any]) -> list[bytes]:
     """Which are NULL, that types follow, the types, the values.
 
     5 µs for a message of 4 KiB in a batch; 10 to 13 as part of the statement's text.
@@ -66,7 +66,7 @@ def _written(values: Sequence[Any]) -> bytes:
             parts.append(_SHORT[length] if length < 251 else _long(length))
             parts.append(octets)
     parts[0] = nulls.to_bytes((len(values) + 7) // 8, "little")
-    return b"".join(parts)
+    return parts
 
 
 def _long(length: int) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 Row = dict[str, Any]
 
-_FEW_ROWS = 16
+_FEW_ROWS = 32
 _MOST_ROWS = 64  # an older SQLite takes no more than 999 parameters
 
 
