@@ -20,6 +20,7 @@ from mailsrv.interfaces import (
 )
 from mailsrv.server.help import NOT_IMPLEMENTED, helpReply
 from mailsrv.server.site import Listener
+from mailsrv.server.state import State, refusal
 from mailsrv.server.transaction import Transaction
 from mailsrv.server.vetoes import firstVeto
 from mailsrv.smtp import reply as r
@@ -181,7 +182,7 @@ def expn(session: Session, command: Command) -> MaybeDeferredAnswer:
 
 # §4.1.1.8
 def help_(session: Session, command: Command) -> Answer:
-    verbs = session.handlers.keys() | session.site.verbOwners.keys()
+    verbs = _handlersOf(session).keys() | session.site.verbOwners.keys()
     return helpReply(command.argument.decode("ascii").upper(), frozenset(verbs))
 
 
@@ -231,6 +232,30 @@ _LMTP: Mapping[str, Handler] = {"LHLO": ehlo, **_COMMON}
 VERBS = frozenset({*_SMTP, *_LMTP})  # what no extension may answer
 
 
-def handlersOf(listener: Listener) -> Mapping[str, Handler]:
-    """The verbs of the protocol itself that are understood there, with their functions."""
-    return _LMTP if listener.isLmtp else _SMTP
+def _inSequence(handlers: Mapping[str, Handler]) -> Mapping[State, Mapping[str, Handler]]:
+    return {
+        state: {verb: handlers[verb] for verb in handlers if refusal(state, verb) is None}
+        for state in State
+    }
+
+
+_SMTP_IN_SEQUENCE, _LMTP_IN_SEQUENCE = _inSequence(_SMTP), _inSequence(_LMTP)
+
+
+def handlersInSequence(listener: Listener) -> Mapping[State, Mapping[str, Handler]]:
+    """The verbs of the protocol itself, by the State they are allowed in, with their functions."""
+    return _LMTP_IN_SEQUENCE if listener.isLmtp else _SMTP_IN_SEQUENCE
+
+
+def _handlersOf(session: Session) -> Mapping[str, Handler]:
+    return _LMTP if session.isLmtp else _SMTP
+
+
+def outOfSequence(session: Session, command: Command) -> MaybeDeferredAnswer:
+    """Answer a verb that is no handler's now: out of sequence, an extension's, or unknown."""
+    if command.verb in _handlersOf(session):
+        return refusal(session.state, command.verb)
+    owner = session.site.verbOwners.get(command.verb)
+    if owner is None:
+        return r.UNKNOWN_COMMAND
+    return owner.atCommand(session, command)

@@ -148,7 +148,9 @@ class SmtpProtocol(LineReceiver):
         if self._busyReceiving:
             LineReceiver.dataReceived(self, data)  # which is under way, and only keeps it
             return
-        if data and not (self._buffer or self.paused) and self._isOneThing(data):
+        if (data and not (self._buffer or self.paused)) and (
+            not self.line_mode or data.find(b"\n") == len(data) - 1 <= self.MAX_LENGTH
+        ):
             self._busyReceiving = True
             try:
                 if self.line_mode:
@@ -164,10 +166,6 @@ class SmtpProtocol(LineReceiver):
                 self._isCutShort = False
                 LineReceiver.dataReceived(self, b"")
         self._flush()
-
-    def _isOneThing(self, data: bytes) -> bool:
-        """Whether it is a whole line, or raw octets."""
-        return not self.line_mode or data.find(b"\n") == len(data) - 1 <= self.MAX_LENGTH
 
     def _stop(self, reason: int) -> None:
         self._hold |= reason

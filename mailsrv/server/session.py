@@ -16,7 +16,7 @@ from mailsrv.interfaces import (
     MaybeDeferredReply,
     Resolution,
 )
-from mailsrv.server.commands import handlersOf
+from mailsrv.server.commands import handlersInSequence, outOfSequence
 from mailsrv.server.delivery import Delivery
 from mailsrv.server.reception import Reception
 from mailsrv.server.site import Listener, Site
@@ -45,12 +45,12 @@ class Session:
     """
 
     __slots__ = (
+        "_handlers",
         "_isKnown",
         "_lines",
         "_reception",
         "_resumeState",
         "_tally",
-        "handlers",
         "helo",
         "hostname",
         "identity",
@@ -75,7 +75,7 @@ class Session:
         self.isSecure = listener.isSecure
         self.peer = ""
         self.isLoopback = False
-        self.handlers = handlersOf(listener)
+        self._handlers = handlersInSequence(listener)
         self._isKnown = False
         self._tally = Tally(site.limits)
         self._reception: Reception | None = None
@@ -168,12 +168,9 @@ class Session:
         its octets have come.
         """
         verb, argument = command.verb, command.argument
-        handler = self.handlers.get(verb)
+        handler = self._handlers[self.state].get(verb, outOfSequence)
         try:
-            if handler is not None:
-                answer = refusal(self.state, verb) or handler(self, command)
-            else:
-                answer = self._extended(verb, command)
+            answer = handler(self, command)
         except SmtpSyntaxError as error:
             answer = error.reply
         except Exception:
@@ -184,12 +181,6 @@ class Session:
 
     def _answered(self, answer: Answer, verb: str, argument: bytes) -> Answer:
         return answer and self._said(answer, verb, argument)
-
-    def _extended(self, verb: str, command: Command) -> MaybeDeferredAnswer:
-        owner = self.site.verbOwners.get(verb)
-        if owner is None:
-            return r.UNKNOWN_COMMAND
-        return owner.atCommand(self, command)
 
     def line(self, line: bytes) -> MaybeDeferredReply:
         """A line of an extension's dialogue, without its CRLF (State LINES)."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
 
 from mailsrv.smtp import reply as r
 from mailsrv.smtp.address import MAX_PATH, Mailbox, scanPath
@@ -17,11 +18,12 @@ Parameters = Mapping[str, str | None]
 
 _LINE_RE = re.compile(rb"([A-Za-z]++)(?:[ \t]++(.*+))?", re.DOTALL)
 _PARAMETER_RE = re.compile("([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([!-<>-~\u0080-\U0010ffff]++))?")
-_NO_PARAMETERS: Parameters = {}
+_NO_PARAMETERS: Parameters = MappingProxyType({})
+# As nearly everybody writes them; what is not found here is read in full.
+_VERBS = {verb.encode(): verb for verb in ("EHLO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "QUIT")}
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A command: `verb` in upper case ('' for what is none), `argument` as it came.
 
     `parameters` are what a client's extensions add to MAIL and RCPT; a server reads them out of
@@ -30,7 +32,7 @@ class Command:
 
     verb: str
     argument: bytes = b""
-    parameters: Parameters = field(default_factory=dict)
+    parameters: Parameters = _NO_PARAMETERS
 
     @classmethod
     def parse(cls, line: bytes) -> Command:
@@ -38,9 +40,10 @@ class Command:
 
         What does not begin with a word of letters has the verb ''. (§2.4, §4.1.1)
         """
-        bare = _BARE.get(line)
-        if bare is not None:
-            return bare
+        word, _, rest = line.partition(b" ")
+        known = _VERBS.get(word)
+        if known is not None:
+            return cls(known, rest.strip(b" \t"))
         match = _LINE_RE.fullmatch(line.rstrip(b" \t"))
         if match is None:
             return cls("", line)
@@ -53,9 +56,6 @@ class Command:
         if self.argument:
             line += b" " + self.argument
         return line + formatParameters(self.parameters).encode() + b"\r\n"
-
-
-_BARE = {verb.encode(): Command(verb) for verb in ("DATA", "NOOP", "QUIT", "RSET")}
 
 
 def formatParameters(parameters: Parameters) -> str:

@@ -23,13 +23,13 @@ class Reply:
     octets: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        *texts, last = map(_withoutControls, self.lines or ("",))
+        lines = self.lines or ("",)
         prefix = f"{self.enhanced} " if self.enhanced else ""
-        wire = f"{self.code} {prefix}{last}"
+        wire = f"{self.code} {prefix}{_withoutControls(lines[-1])}"
         if not self.lines:
             wire = wire.rstrip(" ")  # an empty text keeps its space: RFC 4954 §4 wants it
-        for text in reversed(texts):
-            wire = f"{self.code}-{prefix}{text}\r\n{wire}"
+        for text in reversed(lines[:-1]):
+            wire = f"{self.code}-{prefix}{_withoutControls(text)}\r\n{wire}"
         object.__setattr__(self, "octets", f"{wire}\r\n".encode())
 
     @property
