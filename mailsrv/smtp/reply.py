@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -61,12 +62,15 @@ def repeated(said: Reply, count: int) -> Reply:
     return copy
 
 
-# Replies that name the server: 220, 221 and 421 are read by machines (RFC 5321 §4.2.3).
+# Replies that name the server: 220, 221 and 421 are read by machines (RFC 5321 §4.2.3). Those of
+# every session are made once.
+@lru_cache(maxsize=16)
 def greeting(host: str, protocol: str = "ESMTP") -> Reply:
     """220 <host> ESMTP … (§4.2.3), or LMTP (RFC 2033 §4)."""
     return reply(220, "", f"{host} {protocol} smtpstore ready")
 
 
+@lru_cache(maxsize=16)
 def closing(host: str) -> Reply:
     """221 to QUIT (§4.1.1.10)."""
     return reply(221, "2.0.0", f"{host} closing the connection")
