@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar, dataclass_transform
+
+_T = TypeVar("_T")
 
 
 class Content(Protocol):
@@ -58,7 +60,14 @@ class BytesContent:
         """Nothing to give back."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass_transform(frozen_default=True)
+def value(made: type[_T]) -> type[_T]:
+    """A frozen dataclass, but for what holds it frozen at run time: that takes 0.1 µs a field, and
+    some twenty fields are set for each message. mypy holds it."""
+    return dataclass(slots=True, unsafe_hash=True)(made)
+
+
+@value
 class Summary:
     """What could be read out of a message; None where it is missing or cannot be extracted.
 
@@ -73,7 +82,7 @@ class Summary:
     messageId: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Recipient:
     """An accepted forward-path and one mailbox that holds its mail.
 
@@ -99,7 +108,7 @@ class Forward:
     parameters: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Message:
     """A whole message with its envelope, ready to be stored in one transaction.
 
