@@ -17,6 +17,7 @@ MAX_LINE = 2048  # octets of a command line with its CRLF (§4.5.3.1.4, raised f
 Parameters = Mapping[str, str | None]
 
 _LINE_RE = re.compile(rb"([A-Za-z]++)(?:[ \t]++(.*+))?", re.DOTALL)
+_WORD_RE = re.compile("[^ \t]+")
 _PARAMETER_RE = re.compile("([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([!-<>-~\u0080-\U0010ffff]++))?")
 _NO_PARAMETERS: Parameters = MappingProxyType({})
 # As nearly everybody writes them; what is not found here is read in full.
@@ -100,7 +101,7 @@ _recentPath = lru_cache(maxsize=1024)(scanPath)
 
 def _parseParameters(text: str) -> Parameters:
     parameters: dict[str, str | None] = {}
-    for word in re.findall("[^ \t]+", text):
+    for word in _WORD_RE.findall(text):
         match = _PARAMETER_RE.fullmatch(word)
         if match is None:
             raise SmtpSyntaxError(r.BAD_PARAMETER)
