@@ -180,7 +180,9 @@ class Session:
         return self._answered(answer, verb, argument)
 
     def _answered(self, answer: Answer, verb: str, argument: bytes) -> Answer:
-        return answer and self._said(answer, verb, argument)
+        if answer is None or answer.code < 400:
+            return answer
+        return self._said(answer, verb, argument)
 
     def line(self, line: bytes) -> MaybeDeferredReply:
         """A line of an extension's dialogue, without its CRLF (State LINES)."""

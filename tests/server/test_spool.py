@@ -101,6 +101,13 @@ class TestWhatWasWrittenIsRead:
         assert first[0] + first[2] + b"".join(one) == octets
         spool.close()
 
+    def test_theDigestIsThatOfAllOctetsWheneverItIsAskedFor(self, budget: SpoolBudget) -> None:
+        spool = Spool(budget)
+        for end in (0, 5000, IN_MEMORY, IN_MEMORY + 1, len(LARGE)):
+            spool.write(LARGE[spool.size : end])
+            assert spool.sha256 == hashlib.sha256(LARGE[:end]).hexdigest()
+        spool.close()
+
     def test_theHeadOfNothingIsNothing(self, budget: SpoolBudget) -> None:
         spool = Spool(budget)
         assert (spool.head(10), spool.size, list(spool.pieces(10))) == (b"", 0, [])

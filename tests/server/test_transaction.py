@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from ulid import ULID
 from zope.interface.verify import verifyObject
 
 from mailsrv.interfaces import ISession, ITransaction, Resolution
+from mailsrv.server.delivery import newId
 from mailsrv.server.spool import Spool, SpoolBudget
 from mailsrv.server.transaction import Transaction
 from mailsrv.smtp import reply as r
@@ -124,3 +126,9 @@ def test_its_size_is_what_has_come_and_nothing_once_it_is_given_back() -> None:
     one.abandon()
     assert one.size == 0
     assert server.factory.site.budget.memory.held == 0
+
+
+def test_an_id_is_a_ulid_as_the_library_writes_it_and_each_is_later_than_the_one_before() -> None:
+    ids = [newId() for _ in range(500)]
+    assert ids == [str(ULID.from_str(each)) for each in ids]
+    assert ids == sorted(set(ids))

@@ -85,6 +85,7 @@ class TestPath:
             (b"FROM: <alice@example.com>", ALICE, {}),
             (b"FROM:<>", NULL_PATH, {}),
             (b"FROM:<@a,@b:alice@example.com>", ALICE, {}),
+            (b'FROM:<">"@b> SIZE=1', Mailbox('">"', "b"), {"SIZE": "1"}),
             (b"FROM:<> size=5 Body=8bitmime", NULL_PATH, {"SIZE": "5", "BODY": "8bitmime"}),
             (b"FROM:<>  SMTPUTF8\tX-1=<>", NULL_PATH, {"SMTPUTF8": None, "X-1": "<>"}),
             ("FROM:<jörg@a>".encode(), Mailbox("jörg", "a"), {}),
