@@ -56,7 +56,7 @@ RULES: dict[str, set[str] | None] = {
     "workers": None,
     "__init__": None,
 }
-TRANSPORTS = {"server/protocol.py", "client/writer.py"}
+TRANSPORTS = {"server/protocol.py", "server/wire.py", "client/writer.py"}
 TABLES = (
     "users",
     "messages",

@@ -1,17 +1,12 @@
-"""The wire: octets in, replies out (RFC 5321 §2.3.8, §4.5.3; RFC 2920)."""
+"""Octets become commands and content, answers become octets (RFC 5321 §2.3.8, §4.5.3)."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import (
-    IHalfCloseableDescriptor,
-    IHalfCloseableProtocol,
-    IHandshakeListener,
-    IPushProducer,
-)
+from twisted.internet.interfaces import IHalfCloseableDescriptor, IHandshakeListener
 from twisted.internet.tcp import Connection
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
@@ -21,6 +16,7 @@ from mailsrv.interfaces import MaybeDeferredAnswer
 from mailsrv.server.session import Session
 from mailsrv.server.site import Listener
 from mailsrv.server.state import RAW, State
+from mailsrv.server.wire import Hold, Wire
 from mailsrv.smtp import reply as r
 from mailsrv.smtp.command import MAX_LINE, Command
 from mailsrv.smtp.reply import Reply
@@ -30,7 +26,6 @@ if TYPE_CHECKING:
 
 MAX_ANY_LINE = 12_288  # octets with CRLF, of AUTH and its dialogue (RFC 4954 §4.3)
 MAX_COMMANDS_A_TURN = 100
-MAX_UNSENT = 65_536  # octets of replies that wait to be sent together
 HANDSHAKE = 30.0  # seconds for a PROXY header, or the handshake of TLS
 LINGER = 5.0  # seconds a client may take to read our last reply
 SLOW_AFTER = 60.0  # seconds of content before its speed is looked at
@@ -40,26 +35,12 @@ _CLEAN_LINE = re.compile(rb"[^\0\r\x80-\xff]*\r")
 _FORBIDDEN = re.compile(rb"[\0\r]")
 
 
-class Hold:
-    """Why no more octets are taken in, bit by bit; they are taken again when none is left.
-
-    Plain numbers: the operators of enum.Flag would take 6 µs of each message.
-    """
-
-    ANSWER = 1  # a command waits for its answer
-    OUTPUT = 2  # the client does not read its replies
-    TURN = 4  # others shall have their turn
-    HANDSHAKE = 8  # a PROXY header or the handshake of TLS is awaited
-    OVER = 16  # nothing the client sends matters any more
-
-
-@implementer(IPushProducer, IHandshakeListener, IHalfCloseableProtocol)
-class SmtpProtocol(LineReceiver):
+@implementer(IHandshakeListener)
+class SmtpProtocol(Wire):
     """Turns octets into commands and content for a Session, and its answers into octets.
 
-    It owns the transport, the timing and the pause; it decides nothing about SMTP: what the next
-    octets are follows from the session's State. Replies go out in one write for all that arrived
-    together.
+    It owns the timing; it decides nothing about SMTP: what the next octets are follows from the
+    session's State.
     """
 
     delimiter = b"\n"  # a line without CR before its LF is refused at that LF
@@ -67,20 +48,13 @@ class SmtpProtocol(LineReceiver):
 
     session: Session
     factory: SmtpServerFactory
-    transport: Any  # ITCPTransport, or what TLS and PROXY wrap around it
 
     def __init__(self, factory: SmtpServerFactory, listener: Listener) -> None:
+        Wire.__init__(self)
         self.factory = factory
         self.client: str | None = None  # the address it is counted under
         self._listener = listener
-        self._hold = 0
-        self._isReading = True
-        self._isHalfClosed = False
         self._isSkipping = False
-        self._isCutShort = False
-        self._commands = 0
-        self._unsent = b""
-        self._sendsNow = False
         self._answering: Deferred[None] | None = None
         self._isStopping = False
         self._contentOctets = 0
@@ -128,92 +102,10 @@ class SmtpProtocol(LineReceiver):
         self.session.connectionLost("" if reason is None else reason.getErrorMessage())
         self.factory.release(self)
 
-    def dataReceived(self, data: bytes) -> None:
-        if self._hold & Hold.OVER:
-            return
-        self._commands = 0
-        if self._hold and self._isReading:
-            # Only now: a client that waits for its answer never gets here, and costs no call;
-            # and who is still read is noticed when it goes.
-            self._isReading = False
-            self.transport.pauseProducing()
-        self._receive(data)
-
-    def _receive(self, data: bytes) -> None:
-        """Take what has arrived, and send what is answered at once.
-
-        Nearly always nothing waits and it is one line, or content: that goes where LineReceiver
-        would lead it, 1 µs sooner. All else, as groups of commands and cut lines, goes its way.
-        """
-        if self._busyReceiving:
-            LineReceiver.dataReceived(self, data)  # which is under way, and only keeps it
-            return
-        if (data and not (self._buffer or self.paused)) and (
-            not self.line_mode or data.find(b"\n") == len(data) - 1 <= self.MAX_LENGTH
-        ):
-            self._busyReceiving = True
-            try:
-                if self.line_mode:
-                    self.lineReceived(data[:-1])
-                else:
-                    self.rawDataReceived(data)
-            finally:
-                self._busyReceiving = False
-            data = b""
-        if data or self._buffer:
-            LineReceiver.dataReceived(self, data)
-            while self._isCutShort:
-                self._isCutShort = False
-                LineReceiver.dataReceived(self, b"")
-        self._flush()
-
-    def _stop(self, reason: int) -> None:
-        self._hold |= reason
-        self.paused = True
-
-    def _goOn(self, reason: int = 0) -> None:
-        """One reason less to wait; with none left, take what is in the buffer, and read again."""
-        self._hold &= ~reason
-        if self._hold or not self.paused:
-            return
-        self.paused = False
-        self._receive(b"")
-        if not self._hold:
-            self._read()
-
-    def readConnectionLost(self) -> None:
-        """The client has closed its side (IHalfCloseableProtocol): what it had said by then is
-        answered first."""
-        self._isHalfClosed = True
-        if not self._hold & (Hold.ANSWER | Hold.OUTPUT | Hold.TURN):
-            self._hangUp()
-
-    def writeConnectionLost(self) -> None:
-        """Our last reply has gone out (IHalfCloseableProtocol); the end comes with LINGER."""
-
-    def _hangUp(self) -> None:
-        self._flush()
-        self.transport.loseConnection()
-
-    def _read(self) -> None:
-        if self._isHalfClosed:
-            self._hangUp()  # nothing more will come
-            return
-        if not self._isReading:
-            self._isReading = True
-            self.transport.resumeProducing()
-
-    def pauseProducing(self) -> None:
-        """The transport's output is full: a client that does not read is not read either."""
-        self._stop(Hold.OUTPUT)
-
     def resumeProducing(self) -> None:
-        """The transport's output has room again."""
+        """The client reads its replies again."""
         self._activeAt = self.factory.seconds()
-        self._goOn(Hold.OUTPUT)
-
-    def stopProducing(self) -> None:
-        """The connection is gone; connectionLost says so too."""
+        Wire.resumeProducing(self)
 
     # Lines
 
@@ -310,9 +202,7 @@ class SmtpProtocol(LineReceiver):
     def _say(self, reply: Reply | None) -> None:
         """Queue the reply, and do what the session's State now asks for."""
         if reply is not None:
-            self._unsent += reply.octets
-            if len(self._unsent) > MAX_UNSENT:
-                self._flush()
+            self._send(reply.octets)
         state = self.session.state
         if state in RAW:
             self._contentOctets = 0
@@ -324,24 +214,6 @@ class SmtpProtocol(LineReceiver):
             self._close(reply)
         elif state is State.TLS:
             self._startTLS()
-
-    def _flush(self) -> None:
-        """Send what waits, at once where the socket takes it.
-
-        transport.write would wait for the reactor's next turn: two changes of the epoll set and
-        a turn more for each reply, a third of what a message costs. Never around TLS or a PROXY
-        wrapper, and never again once the socket was full and octets wait in the transport.
-        """
-        octets, self._unsent = self._unsent, b""
-        if not octets:
-            return
-        if self._sendsNow:
-            sent = self.transport.writeSomeData(octets)
-            if sent == len(octets):
-                return
-            self._sendsNow = False
-            octets = octets[sent:] if isinstance(sent, int) else octets
-        self.transport.write(octets)
 
     def _startTLS(self) -> None:
         """220 has been said: what the client sent in clear behind STARTTLS is thrown away."""

@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 from mailsrv.extensions.standard import standardExtensions
 from mailsrv.interfaces import Limits
 from mailsrv.server.factory import SmtpServerFactory
-from mailsrv.server.protocol import Hold
+from mailsrv.server.wire import Hold
 from mailsrv.testing import HeldStore
 from smtpconversation import HOST, StaticDirectory
 
