@@ -72,7 +72,8 @@ class SqlStore:
         )
 
     def store(self, message: Message) -> Deferred[str]:
-        if self._pool.isProbing:
+        # One alone finds out whether a database that is down still is, if only at its turn's end.
+        if self._pool.isProbing or (self._pool.isDown and self._group.waiting):
             self._release(message)
             return fail(Unavailable("the database is down"))
         deadline = self._clock.seconds() + self._timeout

@@ -121,3 +121,14 @@ class ProbeTests(FaultyStoreCase):
         self.assertEqual(content.closed, 1)
         self.pool.outstanding = 0
         self.successResultOf(self.store(makeMessage()))
+
+    def test_of_one_turn_of_the_reactor_too_only_the_first_asks(self) -> None:
+        self.pool.isDown = True
+        first = self.sqlStore.store(makeMessage())
+        self.failureResultOf(self.sqlStore.store(makeMessage()), Unavailable)
+        self.clock.advance(0)
+        self.successResultOf(first)
+        together = [self.sqlStore.store(makeMessage()) for _ in range(2)]
+        self.clock.advance(0)
+        for answer in together:
+            self.successResultOf(answer)
