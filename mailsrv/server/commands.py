@@ -22,7 +22,7 @@ from mailsrv.server.help import NOT_IMPLEMENTED, helpReply
 from mailsrv.server.site import Listener
 from mailsrv.server.state import State, refusal
 from mailsrv.server.transaction import Transaction
-from mailsrv.server.vetoes import firstVeto
+from mailsrv.server.vetoes import Checks, firstVeto
 from mailsrv.smtp import reply as r
 from mailsrv.smtp.address import Mailbox, isDomain
 from mailsrv.smtp.command import Command, Parameters, parsePath
@@ -71,15 +71,11 @@ def mail(session: Session, command: Command) -> MaybeDeferredAnswer:
         return r.BAD_PATH
     if not argument.isascii() and "SMTPUTF8" not in parameters:
         return r.NEEDS_SMTPUTF8
-    site = session.site
-    checks = site.mailChecks
-    if parameters:
-        if not parameters.keys() <= site.mailOwners.keys():
-            return r.UNKNOWN_PARAMETER
-        owned = _byOwner(parameters, site.mailOwners)
-        checks = [*(partial(_atMail, owner, mine) for owner, mine in owned), *checks]
+    owners, checks = session.site.mailOwners, session.site.mailChecks
+    if not parameters.keys() <= owners.keys():
+        return r.UNKNOWN_PARAMETER
     transaction = Transaction(session, path, parameters)
-    veto = firstVeto(checks, transaction)
+    veto = firstVeto(_extended(checks, _atMail, parameters, owners), transaction)
     if veto is None or isinstance(veto, Reply):
         return _mailAnswered(veto, session, transaction)
     return veto.addCallback(_mailAnswered, session, transaction)
@@ -107,16 +103,12 @@ def rcpt(session: Session, command: Command) -> MaybeDeferredAnswer:
     path, parameters = parsePath(argument, b"TO:")
     if path.isNull:
         return r.BAD_PATH
-    site = session.site
-    checks = site.rcptChecks
-    if parameters:
-        if not parameters.keys() <= site.rcptOwners.keys():
-            return r.UNKNOWN_PARAMETER
-        owned = _byOwner(parameters, site.rcptOwners)
-        checks = [*(partial(_atRcpt, owner, mine) for owner, mine in owned), *checks]
+    owners, checks = session.site.rcptOwners, session.site.rcptChecks
+    if not parameters.keys() <= owners.keys():
+        return r.UNKNOWN_PARAMETER
     if transaction.accepted >= session.limits.maxRecipients:
         return r.TOO_MANY_RECIPIENTS
-    veto = firstVeto(checks, transaction, path)
+    veto = firstVeto(_extended(checks, _atRcpt, parameters, owners), transaction, path)
     if veto is None or isinstance(veto, Reply):
         return _resolve(veto, session, path, parameters)
     return veto.addCallback(_resolve, session, path, parameters)
@@ -204,6 +196,18 @@ def quit_(session: Session, command: Command) -> Answer:
 # App. F
 def notImplemented(session: Session, command: Command) -> Answer:
     return r.NOT_IMPLEMENTED
+
+
+def _extended(
+    checks: Checks,
+    ask: Callable[..., MaybeDeferredAnswer],
+    parameters: Parameters,
+    owners: Mapping[str, IServerExtension],
+) -> Checks:
+    """`checks`, and before them what the extensions say of their own parameters."""
+    if not parameters:
+        return checks
+    return [*(partial(ask, owner, mine) for owner, mine in _byOwner(parameters, owners)), *checks]
 
 
 def _byOwner(
