@@ -8,13 +8,12 @@ from ulid import ULID
 from zope.interface.verify import verifyObject
 
 from mailsrv.interfaces import ISession, ITransaction, Resolution
-from mailsrv.server.delivery import newId
 from mailsrv.server.spool import Spool, SpoolBudget
 from mailsrv.server.transaction import Transaction
 from mailsrv.smtp import reply as r
 from mailsrv.smtp.address import Mailbox
 from mailsrv.smtp.message import Forward, Recipient, Summary
-from smtpconversation import ENVELOPE, Server
+from smtpconversation import ENVELOPE, MESSAGE, Server
 
 ALICE = Mailbox("alice", "example.org")
 
@@ -128,7 +127,12 @@ def test_its_size_is_what_has_come_and_nothing_once_it_is_given_back() -> None:
     assert server.factory.site.budget.memory.held == 0
 
 
-def test_an_id_is_a_ulid_as_the_library_writes_it_and_each_is_later_than_the_one_before() -> None:
-    ids = [newId() for _ in range(500)]
+def test_an_id_is_a_ulid_and_each_is_later_than_the_one_before() -> None:
+    server = Server()
+    client = server.greeted()
+    for _ in range(200):
+        client.say(*ENVELOPE, "DATA", *MESSAGE)
+    ids = [message.id for message in server.store.messages]
+    assert len(ids) == 200
     assert ids == [str(ULID.from_str(each)) for each in ids]
     assert ids == sorted(set(ids))
