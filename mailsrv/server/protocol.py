@@ -50,7 +50,7 @@ class SmtpProtocol(Wire):
     factory: SmtpServerFactory
 
     def __init__(self, factory: SmtpServerFactory, listener: Listener) -> None:
-        Wire.__init__(self)
+        Wire.__init__(self, factory.outbox)
         self.factory = factory
         self.client: str | None = None  # the address it is counted under
         self._listener = listener
@@ -96,6 +96,7 @@ class SmtpProtocol(Wire):
         self._hold |= Hold.OVER
         self.paused = True
         self.clearLineBuffer()
+        self._unsent = b""
         answering, self._answering = self._answering, None
         if answering is not None:
             answering.cancel()
@@ -218,7 +219,7 @@ class SmtpProtocol(Wire):
     def _startTLS(self) -> None:
         """220 has been said: what the client sent in clear behind STARTTLS is thrown away."""
         self.clearLineBuffer()
-        self._flush()
+        self.sendNow()
         self._sendsNow = False
         self._stop(Hold.HANDSHAKE)
         self._read()  # the handshake, though what came behind STARTTLS was not taken any more
@@ -229,7 +230,7 @@ class SmtpProtocol(Wire):
         unread octets it would never read why, so they are read over for a moment."""
         self._stop(Hold.OVER)
         self.clearLineBuffer()
-        self._flush()
+        self.sendNow()
         self._activeAt = self.factory.seconds()
         self.transport.unregisterProducer()
         self._read()
