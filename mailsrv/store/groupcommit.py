@@ -1,8 +1,8 @@
 """Group commit: what comes while a commit is under way goes into the next one.
 
-Knows neither SQL nor SMTP. There is no delay to wait for company: a free slot commits at the end
-of the reactor's turn what has come in it, so an idle server adds nothing and a loaded one batches
-as much as the database is slow.
+Knows neither SQL nor SMTP. Who comes alone waits for nobody: a free slot commits what waits as soon
+as the reactor has had a turn in which nothing more came. So an idle server adds nothing, and a loaded
+one batches as much as it is busy, or the database slow.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MIB = 1 << 20
+COMPANY = 64  # items that need no more of it
+PATIENCE = 0.008  # seconds that the first of a batch waits for company
 
 
 class Abandoned(Exception):
@@ -45,12 +47,13 @@ _OVER = (State.WITHDRAWN, State.GIVEN_UP)
 class Entry(Generic[Item, Result]):
     """An item, when it is due, and who waits for it."""
 
-    __slots__ = ("cost", "deadline", "deferred", "item", "state")
+    __slots__ = ("cost", "deadline", "deferred", "item", "since", "state")
 
-    def __init__(self, item: Item, cost: int, deadline: float) -> None:
+    def __init__(self, item: Item, cost: int, deadline: float, since: float) -> None:
         self.item = item
         self.cost = cost
         self.deadline = deadline
+        self.since = since
         self.state = State.WAITING
         self.deferred: Deferred[Result]
 
@@ -190,7 +193,7 @@ class GroupCommit(Generic[Item, Result]):
             return self._refuse(item, Unavailable("the store is closing"))
         if self.waiting >= self._maxWaiting or self.waitingCost + cost > self._maxWaitingCost:
             return self._refuse(item, OutOfRoom("too many messages wait for the database"))
-        entry: Entry[Item, Result] = Entry(item, cost, deadline)
+        entry: Entry[Item, Result] = Entry(item, cost, deadline, self._clock.seconds())
         entry.deferred = Deferred(lambda _: self._cancelled(entry))
         self.waiting += 1
         self.waitingCost += cost
@@ -200,10 +203,21 @@ class GroupCommit(Generic[Item, Result]):
         if self._due is None and self._hasRoom(lane):
             # Not at once: the first of a turn would be alone in its batch, and all the others of
             # it would wait for its COMMIT. A seventh more messages a second.
-            self._due = self._clock.callLater(0, self._turnEnds)
+            self._due = self._clock.callLater(0, self._turnEnds, 0)
         return entry.deferred
 
-    def _turnEnds(self) -> None:
+    def _turnEnds(self, before: int) -> None:
+        """Commit what waits, unless company is still coming: `before` waited a turn ago.
+
+        A batch costs 0.5 ms, whatever it holds, and while its thread works, each call of the system
+        hands the interpreter to and fro. Larger ones are worth 20 % more messages a second with 20
+        connections, 10 % with 100.
+        """
+        lane = self._smallLane
+        isComing = before < len(lane.waiting) < COMPANY and not self._largeLane.waiting
+        if isComing and self._clock.seconds() - lane.waiting[0].since < PATIENCE:
+            self._due = self._clock.callLater(0, self._turnEnds, len(lane.waiting))
+            return
         self._due = None
         self._start()
 

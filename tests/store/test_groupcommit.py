@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsrv.smtp.errors import OutOfRoom, Unavailable
-from mailsrv.store.groupcommit import MIB, Abandoned, Batch, GroupCommit
+from mailsrv.store.groupcommit import COMPANY, MIB, PATIENCE, Abandoned, Batch, GroupCommit
 
 Answer = Deferred[str]
 
@@ -74,6 +74,44 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual((self.commits.items, self.group.waiting), ([["a", "b", "c"]], 0))
         self.commits.succeed()
         self.assertEqual(self.successResultOf(answers[2]), "c stored")
+
+    def nextTurns(self, *items: str, each: float = 0.0) -> None:
+        """Have an item come in each of the reactor's next turns, which take so many seconds."""
+
+        def come(item: str, *later: str) -> None:
+            self.clock.rightNow += each
+            self.group.add(item, 1, 30.0)
+            if later:
+                self.clock.callLater(0, come, *later)
+
+        self.clock.callLater(0, come, *items)
+
+    def test_what_comes_in_the_next_turn_shares_the_batch(self) -> None:
+        self.group.add("a", 1, 30.0)
+        self.nextTurns("b", "c")
+        self.clock.advance(0)
+        self.assertEqual(self.commits.items, [["a", "b", "c"]])
+
+    def test_a_batch_waits_for_company_only_so_long(self) -> None:
+        self.group.add("a", 1, 30.0)
+        self.nextTurns("b", "c", "d", "e", each=PATIENCE / 2)
+        self.clock.advance(0)
+        self.assertEqual(self.commits.items, [["a", "b", "c"]])
+
+    def test_who_has_company_enough_waits_for_no_more(self) -> None:
+        items = [str(number) for number in range(COMPANY)]
+        for item in items:
+            self.group.add(item, 1, 30.0)
+        self.nextTurns("late")
+        self.clock.advance(0)
+        self.assertEqual(self.commits.items, [items])
+
+    def test_nobody_waits_for_company_beside_a_large_one(self) -> None:
+        self.group.add("small", 1, 30.0)
+        self.group.add("large", 2 * MIB, 30.0)
+        self.nextTurns("late")
+        self.clock.advance(0)
+        self.assertEqual(self.commits.items, [["small"]])
 
     def test_a_turn_that_ends_with_nothing_left_commits_nothing(self) -> None:
         self.group.add("a", 1, 30.0).addErrback(lambda _: None).cancel()
