@@ -1,8 +1,8 @@
 """Group commit: what comes while a commit is under way goes into the next one.
 
 Knows neither SQL nor SMTP. Who comes alone waits for nobody: a free slot commits what waits as soon
-as the reactor has had a turn in which nothing more came. So an idle server adds nothing, and a loaded
-one batches as much as it is busy, or the database slow.
+as the reactor has had a turn in which nothing more came. So an idle server adds nothing, and a
+loaded one batches as much as it is busy, or the database slow.
 """
 
 from __future__ import annotations
