@@ -117,7 +117,7 @@ class Spool:
         if self._closed.locked():
             raise OutOfRoom("the spool is closed")
         if self._digest is None and self._size + len(octets) > IN_MEMORY:
-            self._digest = hashlib.sha256(b"".join(self._memory))
+            self._digest = _digestOf(self._memory)
         try:
             self._hold(octets)
         except (OutOfRoom, OSError) as error:
@@ -180,7 +180,7 @@ class Spool:
         """Give memory, file and budget back; may be called twice, and from any thread."""
         if self._closed.acquire(blocking=False):
             # The octets go when the last reader lets go of them.
-            self._digest = self._digest or hashlib.sha256(b"".join(self._memory))
+            self._digest = self._digest or _digestOf(self._memory)
             self._memory = []
             self._file = None
             if self._size:

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from zope.interface import implementer
+
+_log = Logger()
 
 MAX_UNSENT = 65_536  # octets of replies that wait to be sent together
 
@@ -46,7 +49,11 @@ class Outbox:
     def _turnEnds(self) -> None:
         wires, self._wires = self._wires, {}
         for wire in wires:
-            wire.sendNow()
+            try:
+                wire.sendNow()
+            except Exception:  # of one connection, which the others have no part in
+                _log.failure("A reply could not be sent; the connection is given up")
+                wire.transport.abortConnection()
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)

@@ -23,8 +23,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MIB = 1 << 20
-COMPANY = 64  # items that need no more of it
-PATIENCE = 0.008  # seconds that the first of a batch waits for company
+PATIENCE = 0.02  # seconds that the first of a batch waits for company
 
 
 class Abandoned(Exception):
@@ -112,6 +111,11 @@ class Lane(Generic[Item, Result]):
         self.running: list[list[Entry[Item, Result]]] = []
         self._maxItems = maxItems
         self._maxCost = maxCost
+
+    @property
+    def isFull(self) -> bool:
+        """Whether more than waits already would not go into the next batch."""
+        return len(self.waiting) >= self._maxItems
 
     def take(self) -> list[Entry[Item, Result]]:
         """The next batch's entries; empty where nothing waits."""
@@ -210,11 +214,10 @@ class GroupCommit(Generic[Item, Result]):
         """Commit what waits, unless company is still coming: `before` waited a turn ago.
 
         A batch costs 0.5 ms, whatever it holds, and while its thread works, each call of the system
-        hands the interpreter to and fro. Larger ones are worth 20 % more messages a second with 20
-        connections, 10 % with 100.
+        hands the interpreter to and fro. Larger ones are worth a fifth more messages a second.
         """
         lane = self._smallLane
-        isComing = before < len(lane.waiting) < COMPANY and not self._largeLane.waiting
+        isComing = len(lane.waiting) > before and not (lane.isFull or self._largeLane.waiting)
         if isComing and self._clock.seconds() - lane.waiting[0].since < PATIENCE:
             self._due = self._clock.callLater(0, self._turnEnds, len(lane.waiting))
             return

@@ -14,10 +14,16 @@ from mailsrv.server.wire import Outbox, Wire
 class Recorded:
     """A wire that notes when it is told to send."""
 
-    def __init__(self, name: str, sent: list[str], then: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, name: str, sent: list[str], then: Callable[[], object] = lambda: None
+    ) -> None:
         self._name = name
         self._sent = sent
         self._then = then
+        self.transport = self
+
+    def abortConnection(self) -> None:
+        self._sent.append(f"{self._name} given up")
 
     def sendNow(self) -> None:
         self._sent.append(self._name)
@@ -54,3 +60,10 @@ class OutboxTests(SynchronousTestCase):
         self.outbox.add(self.wire("second"))
         self.clock.advance(0)
         self.assertEqual(self.sent, ["first", "second", "late"])
+
+    def test_what_one_wire_cannot_send_keeps_no_other_waiting(self) -> None:
+        self.outbox.add(self.wire("broken", then=lambda: 1 / 0))
+        self.outbox.add(self.wire("second"))
+        self.clock.advance(0)
+        self.assertEqual(self.sent, ["broken", "broken given up", "second"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsrv.smtp.errors import OutOfRoom, Unavailable
-from mailsrv.store.groupcommit import COMPANY, MIB, PATIENCE, Abandoned, Batch, GroupCommit
+from mailsrv.store.groupcommit import MIB, PATIENCE, Abandoned, Batch, GroupCommit
 
 Answer = Deferred[str]
 
@@ -98,13 +98,16 @@ class GroupCommitTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(self.commits.items, [["a", "b", "c"]])
 
-    def test_who_has_company_enough_waits_for_no_more(self) -> None:
-        items = [str(number) for number in range(COMPANY)]
-        for item in items:
-            self.group.add(item, 1, 30.0)
-        self.nextTurns("late")
-        self.clock.advance(0)
-        self.assertEqual(self.commits.items, [items])
+    def test_a_batch_that_is_full_waits_for_nobody(self) -> None:
+        seen: list[int] = []
+        for size in (2, 3):
+            self.group = self.make(maxItems=3)
+            for item in range(size):
+                self.group.add(str(item), 1, 30.0)
+            self.clock.callLater(0, lambda: seen.append(len(self.commits.batches)))
+            self.clock.advance(0)
+        # In the next turn, where nothing more has come, only the full one was under way already.
+        self.assertEqual(seen, [0, 2])
 
     def test_nobody_waits_for_company_beside_a_large_one(self) -> None:
         self.group.add("small", 1, 30.0)
