@@ -112,10 +112,9 @@ class Lane(Generic[Item, Result]):
         self._maxItems = maxItems
         self._maxCost = maxCost
 
-    @property
-    def isFull(self) -> bool:
-        """Whether more than waits already would not go into the next batch."""
-        return len(self.waiting) >= self._maxItems
+    def isFull(self, cost: int) -> bool:
+        """Whether more than waits already, at `cost`, would not go into the next batch."""
+        return len(self.waiting) >= self._maxItems or cost >= self._maxCost
 
     def take(self) -> list[Entry[Item, Result]]:
         """The next batch's entries; empty where nothing waits."""
@@ -217,8 +216,9 @@ class GroupCommit(Generic[Item, Result]):
         hands the interpreter to and fro. Larger ones are worth a fifth more messages a second.
         """
         lane = self._smallLane
-        isComing = len(lane.waiting) > before and not (lane.isFull or self._largeLane.waiting)
-        if isComing and self._clock.seconds() - lane.waiting[0].since < PATIENCE:
+        isComing = len(lane.waiting) > before and not self._largeLane.waiting
+        hasRoom = not lane.isFull(self.waitingCost)
+        if isComing and hasRoom and self._clock.seconds() - lane.waiting[0].since < PATIENCE:
             self._due = self._clock.callLater(0, self._turnEnds, len(lane.waiting))
             return
         self._due = None

@@ -100,14 +100,14 @@ class GroupCommitTests(SynchronousTestCase):
 
     def test_a_batch_that_is_full_waits_for_nobody(self) -> None:
         seen: list[int] = []
-        for size in (2, 3):
-            self.group = self.make(maxItems=3)
+        for size, cost in (2, 4), (3, 1), (2, 5):
+            self.group = self.make(maxItems=3, maxCost=10)
             for item in range(size):
-                self.group.add(str(item), 1, 30.0)
+                self.group.add(str(item), cost, 30.0)
             self.clock.callLater(0, lambda: seen.append(len(self.commits.batches)))
             self.clock.advance(0)
-        # In the next turn, where nothing more has come, only the full one was under way already.
-        self.assertEqual(seen, [0, 2])
+        # In the next turn, where nothing more has come, only the full ones were under way already.
+        self.assertEqual(seen, [0, 2, 3])
 
     def test_nobody_waits_for_company_beside_a_large_one(self) -> None:
         self.group.add("small", 1, 30.0)
