@@ -32,7 +32,7 @@ from mailsrv.server.protocol import SmtpProtocol
 from mailsrv.server.session import Session
 from mailsrv.server.site import Extractor, Listener, Site
 from mailsrv.server.spool import SpoolBudget
-from mailsrv.server.wire import Outbox
+from mailsrv.server.wire import Turn
 from mailsrv.smtp import reply as r
 from mailsrv.smtp.message import Content, Summary
 from mailsrv.smtp.reply import Reply
@@ -100,7 +100,7 @@ class SmtpServerFactory(ServerFactory):
             raise ValueError(f"{keyword} claims {verb}, which the server itself answers")
         self._maxConnections = maxConnections
         self._maxPerClient = maxConnectionsPerClient
-        self.outbox = Outbox(self.soon)
+        self.turn = Turn(self.soon)
         self._protocols: set[SmtpProtocol] = set()
         self._clients: Counter[str] = Counter()
         self._timer: IDelayedCall | None = None

@@ -50,7 +50,7 @@ class SmtpProtocol(Wire):
     factory: SmtpServerFactory
 
     def __init__(self, factory: SmtpServerFactory, listener: Listener) -> None:
-        Wire.__init__(self, factory.outbox)
+        Wire.__init__(self, factory.turn)
         self.factory = factory
         self.client: str | None = None  # the address it is counted under
         self._listener = listener

@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MIB = 1 << 20
-PATIENCE = 0.02  # seconds that the first of a batch waits for company
+PATIENCE = 0.02  # seconds that the first of a batch waits for company, at the most
 
 
 class Abandoned(Exception):
@@ -212,8 +212,9 @@ class GroupCommit(Generic[Item, Result]):
     def _turnEnds(self, before: int) -> None:
         """Commit what waits, unless company is still coming: `before` waited a turn ago.
 
-        A batch costs 0.5 ms, whatever it holds, and while its thread works, each call of the system
-        hands the interpreter to and fro. Larger ones are worth a fifth more messages a second.
+        A batch costs about 0.5 ms, whatever it holds, and while its thread works, each call of the
+        system hands the interpreter to and fro. Larger ones are worth a fifth more messages a
+        second.
         """
         lane = self._smallLane
         isComing = len(lane.waiting) > before and not self._largeLane.waiting

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.task import Clock
+from twisted.internet.tcp import Connection
 from twisted.trial.unittest import SynchronousTestCase
 
-from mailsrv.server.wire import Outbox, Wire
+import smtpconversation
+from mailsrv.server.wire import Turn, Wire
 
 
 class Recorded:
@@ -30,11 +32,11 @@ class Recorded:
         self._then()
 
 
-class OutboxTests(SynchronousTestCase):
+class TurnTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.sent: list[str] = []
-        self.outbox = Outbox(lambda call: cast(None, self.clock.callLater(0, call)))
+        self.turn = Turn(lambda call: cast(None, self.clock.callLater(0, call)))
 
     def wire(self, name: str, **then: Any) -> Wire:
         return cast(Wire, Recorded(name, self.sent, **then))
@@ -42,13 +44,13 @@ class OutboxTests(SynchronousTestCase):
     def test_all_that_is_said_in_a_turn_goes_out_at_its_end_each_wire_once(self) -> None:
         first, second = self.wire("first"), self.wire("second")
         for wire in (first, second, first):
-            self.outbox.add(wire)
+            self.turn.add(wire)
         self.assertEqual(self.sent, [])
         self.clock.advance(0)
         self.assertEqual(self.sent, ["first", "second"])
 
     def test_nothing_is_sent_in_a_turn_without_a_word(self) -> None:
-        self.outbox.add(self.wire("only"))
+        self.turn.add(self.wire("only"))
         self.clock.advance(0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.clock.advance(1)
@@ -56,14 +58,47 @@ class OutboxTests(SynchronousTestCase):
 
     def test_what_is_said_while_it_goes_out_goes_out_next(self) -> None:
         late = self.wire("late")
-        self.outbox.add(self.wire("first", then=lambda: self.outbox.add(late)))
-        self.outbox.add(self.wire("second"))
+        self.turn.add(self.wire("first", then=lambda: self.turn.add(late)))
+        self.turn.add(self.wire("second"))
         self.clock.advance(0)
         self.assertEqual(self.sent, ["first", "second", "late"])
 
     def test_what_one_wire_cannot_send_keeps_no_other_waiting(self) -> None:
-        self.outbox.add(self.wire("broken", then=lambda: 1 / 0))
-        self.outbox.add(self.wire("second"))
+        self.turn.add(self.wire("broken", then=lambda: 1 / 0))
+        self.turn.add(self.wire("second"))
         self.clock.advance(0)
         self.assertEqual(self.sent, ["broken", "broken given up", "second"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class SocketWire(smtpconversation.Wire, Connection):
+    """A transport that is taken for a bare socket."""
+
+    def writeSomeData(self, data: bytes) -> int:
+        self.write(data)
+        return len(data)
+
+
+class SocketTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.server = smtpconversation.Server()
+        self.wires = []
+        self.protocols = []
+        for _ in range(2):
+            wire: Any = SocketWire()
+            self.wires.append(wire)
+            self.protocols.append(self.server.connectBy(wire).protocol)
+        self.server.clock.advance(0)
+        for wire, protocol in zip(self.wires, self.protocols, strict=True):
+            wire.clear()
+            protocol.dataReceived(b"NOOP\r\n")
+
+    def test_replies_go_out_when_the_turn_ends(self) -> None:
+        self.assertEqual([wire.value() for wire in self.wires], [b"", b""])
+        self.server.clock.advance(0)
+        self.assertEqual([wire.value() for wire in self.wires], [b"250 2.0.0 OK\r\n"] * 2)
+
+    def test_a_connection_lost_in_the_turn_is_sent_nothing_more(self) -> None:
+        self.protocols[0].connectionLost()
+        self.server.clock.advance(0)
+        self.assertEqual([wire.value() for wire in self.wires], [b"", b"250 2.0.0 OK\r\n"])
