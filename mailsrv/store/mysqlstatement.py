@@ -2,6 +2,11 @@
 
 Parameters go as they are, apart from the statement. In its text the server would look at each of
 their octets: of 4 KiB that takes it 25 µs of CPU, of 1 MiB 7 ms; and this side escapes nothing.
+
+A text goes as its UTF-8, by the type of octets. By a type of text the server would look at each
+letter twice before it stores it, a seventh of its CPU for a message of 4 KiB; a column of text
+takes nothing but UTF-8 from either. In an INSERT of values nothing is compared, which would make a
+difference.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ _INTEGER = struct.Struct("<q")
 _TYPES = {
     kind: struct.pack("<H", number)
     for kind, number in (
-        (str, FIELD_TYPE.VAR_STRING),
+        (str, FIELD_TYPE.BLOB),
         (bytes, FIELD_TYPE.BLOB),
         (int, FIELD_TYPE.LONGLONG),
         (bool, FIELD_TYPE.LONGLONG),

@@ -45,6 +45,26 @@ def test_octets_and_texts_of_any_length_go_in_as_they_are(connection: MysqlConne
     assert rows(connection)[-1] == (-1, text.encode())
 
 
+def test_a_column_of_text_takes_letters_and_counts_them(
+    connection: MysqlConnection, database: Database
+) -> None:
+    database.query(
+        "CREATE TABLE texts (short VARCHAR(4), at DATETIME(6), number INT)"
+        " DEFAULT CHARACTER SET utf8mb4"
+    )
+    txn = connection.cursor()
+    into = "INSERT INTO texts (short, at, number) VALUES (?, ?, ?)"
+    txn.execute(into, ("ß€😀é", "2026-11-28 14:00:00.000001", "7"))
+    with pytest.raises(pymysql.DataError, match="too long"):
+        txn.execute(into, ("ß€😀éx", None, None))
+    with pytest.raises(pymysql.OperationalError, match="Incorrect datetime"):
+        txn.execute(into, (None, "tomorrow", None))
+    with pytest.raises(pymysql.DataError, match="Incorrect string"):
+        txn.execute(into, (b"\xff", None, None))
+    txn.execute("SELECT short, at, number FROM texts")
+    assert txn.fetchall() == (("ß€😀é", "2026-11-28 14:00:00.000001", 7),)
+
+
 def test_a_value_longer_than_a_packet_goes_in_where_the_server_takes_it(
     makeMariadb: MakeServer,
 ) -> None:
