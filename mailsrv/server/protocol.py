@@ -67,7 +67,8 @@ class SmtpProtocol(Wire):
         self._activeAt = self.factory.seconds()
         self.transport.registerProducer(self, True)
         self.session = self.factory.openSession(self, self._listener)
-        self._sendsNow = isinstance(self.transport, Connection)
+        if isinstance(self.transport, Connection):
+            self._socket = self.transport.getHandle()
         self._stop(Hold.HANDSHAKE)
         if not self._listener.isSecure and not self._listener.isProxied:
             self._begin()
@@ -220,7 +221,7 @@ class SmtpProtocol(Wire):
         """220 has been said: what the client sent in clear behind STARTTLS is thrown away."""
         self.clearLineBuffer()
         self.sendNow()
-        self._sendsNow = False
+        self._socket = None
         self._stop(Hold.HANDSHAKE)
         self._read()  # the handshake, though what came behind STARTTLS was not taken any more
         self.transport.startTLS(self.factory.site.tls)
@@ -234,10 +235,11 @@ class SmtpProtocol(Wire):
         self._activeAt = self.factory.seconds()
         self.transport.unregisterProducer()
         self._read()
-        isGoodbye = reply is not None and reply.code == 221
         transport = self.transport
-        isPlain = not self.session.isSecure and IHalfCloseableDescriptor.providedBy(transport)
-        if isPlain and not isGoodbye and not self._isHalfClosed:
+        isGoodbye = reply is not None and reply.code == 221
+        isWhole = isGoodbye or self._isHalfClosed or self.session.isSecure
+        isByHalves = not isWhole and IHalfCloseableDescriptor.providedBy(transport)
+        if isByHalves:
             transport.loseWriteConnection()
         else:
             transport.loseConnection()

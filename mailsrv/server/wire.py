@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from socket import socket
 from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
@@ -74,7 +75,7 @@ class Wire(LineReceiver):
         self._isCutShort = False
         self._commands = 0  # lines since octets came last
         self._unsent = b""
-        self._sendsNow = False
+        self._socket: socket | None = None  # a bare one, which replies are sent by at once
 
     # In
 
@@ -174,7 +175,7 @@ class Wire(LineReceiver):
 
     def _flush(self) -> None:
         """Send what waits, together with what other wires say in this turn."""
-        if self._sendsNow and self._unsent:
+        if self._socket is not None and self._unsent:
             self._turn.add(self)
         else:
             self.sendNow()  # the transport itself waits for the next turn
@@ -183,16 +184,20 @@ class Wire(LineReceiver):
         """Send what waits, by the system's call where the socket takes it.
 
         transport.write would wait for the reactor's next turn: two changes of the epoll set and
-        a turn more for each reply, a third of what a message costs. Never around TLS or a PROXY
-        wrapper, and never again once the socket was full and octets wait in the transport.
+        a turn more for each reply, a third of what a message costs; transport.writeSomeData takes
+        0.6 µs more for each. Never around TLS or a PROXY wrapper, and never again once the socket
+        was full and octets wait in the transport.
         """
         octets, self._unsent = self._unsent, b""
         if not octets:
             return
-        if self._sendsNow:
-            sent = self.transport.writeSomeData(octets)
+        if self._socket is not None:
+            try:
+                sent = self._socket.send(octets)
+            except OSError:
+                sent = 0  # it is full, or gone: the transport finds out which
             if sent == len(octets):
                 return
-            self._sendsNow = False
-            octets = octets[sent:] if isinstance(sent, int) else octets
+            self._socket = None
+            octets = octets[sent:]
         self.transport.write(octets)

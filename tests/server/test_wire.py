@@ -71,18 +71,34 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
-class SocketWire(smtpconversation.Wire, Connection):
-    """A transport that is taken for a bare socket."""
+class Socket:
+    """One that takes `room` octets, then none: as if its client did not read."""
 
-    def writeSomeData(self, data: bytes) -> int:
-        self.write(data)
-        return len(data)
+    def __init__(self, room: int = 1000) -> None:
+        self.room = room
+        self.taken = b""
+
+    def send(self, octets: bytes) -> int:
+        if not self.room:
+            raise BlockingIOError
+        octets = octets[: self.room]
+        self.room -= len(octets)
+        self.taken += octets
+        return len(octets)
+
+
+class SocketWire(smtpconversation.Wire, Connection):
+    """A transport over a bare socket."""
+
+    def __init__(self) -> None:
+        smtpconversation.Wire.__init__(self)
+        self.socket: Any = Socket()
 
 
 class SocketTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.server = smtpconversation.Server()
-        self.wires = []
+        self.wires: list[Any] = []
         self.protocols = []
         for _ in range(2):
             wire: Any = SocketWire()
@@ -90,15 +106,34 @@ class SocketTests(SynchronousTestCase):
             self.protocols.append(self.server.connectBy(wire).protocol)
         self.server.clock.advance(0)
         for wire, protocol in zip(self.wires, self.protocols, strict=True):
-            wire.clear()
+            wire.socket.taken = b""
             protocol.dataReceived(b"NOOP\r\n")
 
     def test_replies_go_out_when_the_turn_ends(self) -> None:
-        self.assertEqual([wire.value() for wire in self.wires], [b"", b""])
+        self.assertEqual([wire.socket.taken for wire in self.wires], [b"", b""])
         self.server.clock.advance(0)
-        self.assertEqual([wire.value() for wire in self.wires], [b"250 2.0.0 OK\r\n"] * 2)
+        self.assertEqual([wire.socket.taken for wire in self.wires], [b"250 2.0.0 OK\r\n"] * 2)
+        self.assertEqual([wire.value() for wire in self.wires], [b"", b""])
 
     def test_a_connection_lost_in_the_turn_is_sent_nothing_more(self) -> None:
         self.protocols[0].connectionLost()
         self.server.clock.advance(0)
-        self.assertEqual([wire.value() for wire in self.wires], [b"", b"250 2.0.0 OK\r\n"])
+        self.assertEqual([w.socket.taken for w in self.wires], [b"", b"250 2.0.0 OK\r\n"])
+
+    def test_what_a_full_socket_does_not_take_waits_in_the_transport_and_so_does_all_else(
+        self,
+    ) -> None:
+        for wire, room in zip(self.wires, (0, 4), strict=True):
+            wire.socket.room = room
+        self.server.clock.advance(0)
+        self.assertEqual([wire.socket.taken for wire in self.wires], [b"", b"250 "])
+        self.assertEqual(
+            [wire.value() for wire in self.wires], [b"250 2.0.0 OK\r\n", b"2.0.0 OK\r\n"]
+        )
+        for wire, protocol in zip(self.wires, self.protocols, strict=True):
+            wire.clear()
+            wire.socket.room = 1000  # what waits goes first: nothing may overtake it
+            protocol.dataReceived(b"RSET\r\n")
+        self.server.clock.advance(0)
+        self.assertEqual([wire.socket.taken for wire in self.wires], [b"", b"250 "])
+        self.assertEqual([wire.value() for wire in self.wires], [b"250 2.0.0 OK\r\n"] * 2)
