@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MIB = 1 << 20
-PATIENCE = 0.02  # seconds that the first of a batch waits for company, at the most
+PATIENCE = 0.01  # seconds that the first of a batch waits for company, at the most
 
 
 class Abandoned(Exception):
