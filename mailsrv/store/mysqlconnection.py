@@ -92,7 +92,8 @@ class MysqlCursor(Cursor):
             return super().execute(query)
         if "?" not in query:  # what `executemany` has translated
             return super().execute(query, args)
-        statement = self.connection.prepared(query) if query.startswith("INSERT") else None
+        isOfValues = query.startswith("INSERT") and " VALUES (" in query
+        statement = self.connection.prepared(query) if isOfValues else None
         if statement is None:
             return super().execute(_translate(query), args)
         statement.execute(self.connection, args)
@@ -166,7 +167,7 @@ class MysqlConnection(pymysql.Connection):
         self._limit()
 
     def prepared(self, query: str) -> PreparedStatement | None:
-        """A statement without rows, prepared once; None where the server takes no more of them."""
+        """An INSERT of values, prepared once; None where the server takes no more statements."""
         statement = self._prepared.get(query)
         if statement is None and self._isPreparing:
             try:

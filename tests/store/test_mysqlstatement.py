@@ -65,6 +65,15 @@ def test_a_column_of_text_takes_letters_and_counts_them(
     assert txn.fetchall() == (("ß€😀é", "2026-11-28 14:00:00.000001", 7),)
 
 
+def test_what_may_compare_its_parameters_is_not_prepared(connection: MysqlConnection) -> None:
+    txn = connection.cursor()
+    insert(connection, 1, b"a")
+    txn.execute("INSERT INTO t (n, x) SELECT n + ?, x FROM t WHERE x = ?", (1, "a"))
+    txn.execute("SHOW SESSION STATUS LIKE 'Com_stmt_prepare'")
+    assert txn.fetchall() == (("Com_stmt_prepare", "1"),)
+    assert rows(connection) == [(1, b"a"), (2, b"a")]
+
+
 def test_a_value_longer_than_a_packet_goes_in_where_the_server_takes_it(
     makeMariadb: MakeServer,
 ) -> None:
