@@ -14,6 +14,7 @@ _DOT = b"\r\n."
 _END = b"\r\n.\r\n"
 _BEGINNINGS_OF_END = tuple(_END[:length] for length in (4, 3, 2, 1))
 _LARGE = 16_384  # octets at once, from which on it is worth a look whether lines are equal
+_LONGEST = 1002  # octets in which the end of a line of 1,000 is found, wherever it begins
 
 
 class CountedReader:
@@ -140,10 +141,10 @@ def _hasEqualLines(content: bytes) -> bool:
     and no CR or LF is elsewhere: as in base64, so in nearly all that is large.
 
     A few calls for all of the lines: 64 KiB take 7 µs, a quarter of the newline decoder's time;
-    and where they are not equal that is found out in 1 µs.
+    and where they are not equal that is found out in 2 µs.
     """
-    first = content.find(b"\r\n", 0, 1002)
-    step = content.find(b"\r\n", first + 2, first + 1002) - first
+    first = content.find(b"\r\n", 0, _LONGEST)
+    step = content.find(b"\r\n", first + 2, first + _LONGEST) - first
     if first < 0 or step < 0:
         return False
     returns, feeds = slice(first, None, step), slice(first + 1, None, step)
