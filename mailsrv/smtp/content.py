@@ -147,10 +147,10 @@ def _hasEqualLines(content: bytes) -> bool:
     step = content.find(b"\r\n", first + 2, first + _LONGEST) - first
     if first < 0 or step < 0:
         return False
-    returns, feeds = slice(first, None, step), slice(first + 1, None, step)
-    lines = len(content[returns])
-    if content[returns] != b"\r" * lines or content[feeds] != b"\n" * lines:
+    returns, feeds = content[first::step], content[first + 1 :: step]
+    lines = len(returns)
+    if returns != b"\r" * lines or feeds != b"\n" * lines:
         return False
     rest = bytearray(content)
-    rest[returns] = rest[feeds] = bytes(lines)
+    rest[first::step] = rest[first + 1 :: step] = bytes(lines)
     return b"\r" not in rest and b"\n" not in rest
