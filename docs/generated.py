@@ -123,33 +123,45 @@ def rewriteReadme(readme: str) -> str:
 
 # Tables of the database
 
-_COLUMN = re.compile(r"^    ([a-z]\w*) +([A-Z]+)(.*?),?$")
+_COLUMN = re.compile(r"^    ([a-z]\w*)(?: +([A-Z]+))?")
+_STATEMENT = re.compile(
+    r"^(?:CREATE (?:TABLE|VIEW)|ALTER TABLE) (\w+)(?: RENAME COLUMN (\w+))?", re.MULTILINE
+)
+Columns = dict[str, tuple[str, str]]
 
 
 def schema() -> str:
     """Every table and column, out of the comments of schema/sqlite."""
     lines: list[str] = []
-    for file in sorted((ROOT / "schema" / "sqlite").glob("*.sql")):
-        for name, body, remark in _statements(file.read_text("utf-8")):
-            lines += [name, "~" * len(name), ""]
-            lines += [text(remark), ""] if remark else []
-            if body:
-                columns = [(code(column), code(kind), text(what)) for column, kind, what in body]
-                lines += [listTable(("column", "type", "meaning"), columns, "22 13 65")]
+    for name, (columns, remark) in tables().items():
+        lines += [name, "~" * len(name), ""]
+        lines += [text(remark), ""] if remark else []
+        if columns:
+            rows = [(code(name), code(kind), text(what)) for name, (kind, what) in columns.items()]
+            lines += [listTable(("column", "type", "meaning"), rows, "22 13 65")]
     return "\n".join(lines)
 
 
-def _statements(sql: str) -> Iterator[tuple[str, list[tuple[str, str, str]], str]]:
-    """The tables and views of a file: name, columns, the comment that stands before."""
-    remark: list[str] = []
-    for block in re.split(r"\n\s*\n", sql):
-        comments = [line[3:] for line in block.splitlines() if line.startswith("-- ")]
-        made = re.search(r"^CREATE (TABLE|VIEW) (\w+)", block, re.MULTILINE)
-        if made is None:
-            remark += [] if re.match(r"CREATE|ALTER|DROP|UPDATE", block) else comments
-            continue
-        yield made[2], list(_columns(block)), " ".join([*remark, *comments])
-        remark = []
+def tables() -> dict[str, tuple[Columns, str]]:
+    """The tables and views: for each column its type and meaning, and what is said of the whole.
+
+    As the steps leave them: what one makes, a later one may change.
+    """
+    found: dict[str, tuple[Columns, str]] = {}
+    for file in sorted((ROOT / "schema" / "sqlite").glob("*.sql")):
+        remark: list[str] = []
+        for block in re.split(r"\n\s*\n", file.read_text("utf-8")):
+            comments = [line[3:] for line in block.splitlines() if line.startswith("-- ")]
+            made = _STATEMENT.search(block)
+            if made is None:
+                remark += [] if re.match(r"CREATE|DROP|UPDATE", block) else comments
+                continue
+            name, renamed = made.groups()
+            columns, _ = found.setdefault(name, ({}, " ".join([*remark, *comments])))
+            kind = columns.pop(renamed)[0] if renamed else ""
+            columns |= {column: (own or kind, what) for column, own, what in _columns(block)}
+            remark = []
+    return found
 
 
 def _columns(block: str) -> Iterator[tuple[str, str, str]]:
@@ -159,7 +171,7 @@ def _columns(block: str) -> Iterator[tuple[str, str, str]]:
         if line.startswith("    -- "):
             comment.append(line.strip()[3:])
         elif column and comment:
-            yield column[1], column[2], " ".join(comment)
+            yield column[1], column[2] or "", " ".join(comment)
             comment = []
 
 

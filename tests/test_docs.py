@@ -301,6 +301,22 @@ def test_mysql_has_the_same_columns_each_with_its_comment(database: Database) ->
     assert {(table, column) for table, column, _ in found} == set(columnsShown())
 
 
+def test_the_full_text_index_of_mariadb_is_made_as_shown(database: Database) -> None:
+    upgrade(parseUrl(database.url))
+    message = (
+        "INSERT INTO messages (id, received_at, sender, size, protocol, peer, helo, parameters,"
+        " sha256, trace, subject, body_start, data)"
+        " VALUES (%s, NOW(), '', 1, '', '', '', '', '', '', 'Contract', 3, '..Signed and sealed.')"
+    )
+    database.query(message, "old")
+    [sql] = [each.text for each in blocksOf("cookbook/full-text.rst") if each.language == "sql"][1:]
+    *changes, search = filter(str.strip, sql.split(";\n"))
+    for change in changes:
+        database.query(change)
+    database.query(message, "new")
+    assert sorted(database.query(search)) == [("new", "Contract"), ("old", "Contract")]
+
+
 def test_every_state_is_in_the_picture() -> None:
     sessions = import_module("sessions")
     shown = [*sessions.WAYS, *(state for state, _, _ in sessions.OTHERS)]
@@ -313,9 +329,10 @@ def test_every_state_is_in_the_picture() -> None:
 
 def columnsShown() -> Iterator[tuple[str, str]]:
     """Table and column of all that the page of tables shows with a meaning."""
-    for file in (ROOT / "schema" / "sqlite").glob("*.sql"):
-        for name, columns, _ in generated._statements(file.read_text("utf-8")):
-            yield from ((name, column) for column, _, meaning in columns if meaning)
+    for name, (columns, _) in generated.tables().items():
+        yield from (
+            (name, column) for column, (kind, meaning) in columns.items() if kind and meaning
+        )
 
 
 def test_the_news_are_made_of_all_their_fragments() -> None:

@@ -117,6 +117,18 @@ class StoreContract:
             expected = text if kept.sender == text else text.replace("\udcff", "\ufffd")
             self.assertSame(kept, self._messageOf(expected, kept))
 
+    async def checkKeepsATextThatEndsTheContent(self) -> None:
+        texts = [*STRANGE_TEXTS, "\n", "\r", "a\rb\r\nc\n", "x" * 65_536, "é\n" * 40_000]
+        for text in texts:
+            octets = text.replace("\n", "\r\n").encode("utf-8", "surrogatepass")
+            for content in (octets, b"Subject: x\r\n\r\n" + octets, octets + b"\r\n", b"?"):
+                kept = await self.keep(makeMessage(content, summary=Summary(body=text)))
+                assert kept.summary.body is not None
+                # Memory may hold what is no text, a table cannot.
+                possible = (text, text.replace("\udcff", "\ufffd"))
+                assert kept.summary.body[:65_536] in [each[:65_536] for each in possible]
+                assert b"".join(kept.content.pieces(MIB)) == content
+
     @staticmethod
     def _messageOf(text: str, like: Message | None = None) -> Message:
         message = makeMessage(

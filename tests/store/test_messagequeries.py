@@ -159,6 +159,24 @@ def test_one_message_and_its_recipients_are_read(some: sqlite3.Cursor) -> None:
     assert list(contentTxn(some, "nothing")) == []
 
 
+@pytest.mark.parametrize(
+    ("octets", "body", "isStoredTwice"),
+    [
+        (b"Subject: x\r\n\r\nSo\r\ngr\xc3\xbcn\r\n", "So\ngrün\n", False),
+        (b"\r\nnot all of it\r\n", "not all", True),
+        (b"\r\nin =3D\r\n", "in =\n", True),
+        (b"\r\nNUL \0 in it", "NUL \0 in it", True),
+        (b"\r\n", "", True),
+    ],
+)
+def test_a_text_that_ends_its_message_is_stored_once(
+    txn: sqlite3.Cursor, octets: bytes, body: str, isStoredTwice: bool
+) -> None:
+    insert(txn, makeMessage(octets, summary=Summary(body=body)))
+    txn.execute("SELECT body, body_text, data FROM messages")
+    assert txn.fetchall() == [(body, body if isStoredTwice else None, octets)]
+
+
 @pytest.mark.parametrize("size", [0, 1, PART, PART + 1, 2 * PART, 2 * PART + 5])
 def test_content_comes_in_pieces_of_a_mebibyte(txn: sqlite3.Cursor, size: int) -> None:
     octets = bytes(range(251)) * (size // 251 + 1)

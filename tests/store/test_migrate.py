@@ -111,7 +111,7 @@ def test_every_column_is_commented(dialect: SqliteDialect) -> None:
 def test_large_columns_stand_last(dialect: SqliteDialect) -> None:
     upgrade(dialect)
     columns = [column[1] for column in execute(dialect, "PRAGMA table_info(messages)")]
-    assert columns[-3:] == ["trace", "body", "data"]
+    assert columns[-4:] == ["trace", "body_text", "data", "body_start"]
 
 
 def test_an_old_database_gets_what_it_lacks(dialect: SqliteDialect, aNewStep: Step) -> None:
@@ -122,6 +122,22 @@ def test_an_old_database_gets_what_it_lacks(dialect: SqliteDialect, aNewStep: St
         check(dialect)
     assert upgrade(dialect) == [*names(dialect)[2:], aNewStep.name]
     check(dialect)
+
+
+def test_mail_of_an_older_database_keeps_its_body(dialect: SqliteDialect) -> None:
+    with pytest.MonkeyPatch.context() as older:
+        older.setattr(migrate, "steps", lambda dialect: steps(dialect)[:4])
+        upgrade(dialect)
+    execute(
+        dialect,
+        "INSERT INTO users (id, address) VALUES (1, 'bob@x')",
+        "INSERT INTO messages VALUES ('A', '', '', 1, '', '', '', '', '', '', '', '', '', 'old', 'x')",
+        "INSERT INTO messages VALUES ('B', '', '', 1, '', '', '', '', '', '', '', '', '', NULL, 'x')",
+        "INSERT INTO recipients VALUES ('A', 1, 1, 'bob@x', 'bob@x', '')",
+    )
+    upgrade(dialect)
+    assert execute(dialect, "SELECT id, body FROM messages") == [("A", "old"), ("B", None)]
+    assert execute(dialect, "SELECT address, body FROM mailbox") == [("bob@x", "old")]
 
 
 def test_a_newer_database_is_refused_in_one_line(dialect: SqliteDialect, aNewStep: Step) -> None:

@@ -20,7 +20,7 @@ _LISTED = (
     "date", "msg_id", "subject",
 )  # fmt: skip
 _COLUMNS = (*_LISTED, "trace", "body")
-_INTO = f"INSERT INTO messages ({', '.join(_COLUMNS)}, data)"
+_INTO = f"INSERT INTO messages ({', '.join(_LISTED)}, trace, body_text, body_start, data)"
 _INSERT_PART = "INSERT INTO message_parts (message_id, seq, data) VALUES (?, ?, ?)"
 # GROUP BY: DISTINCT makes MariaDB write the whole mailbox into a temporary table first.
 _LIST = "SELECT {columns} FROM {tables} WHERE {where} GROUP BY {id} ORDER BY {id} DESC LIMIT ?"
@@ -42,6 +42,9 @@ def insertMessagesTxn(txn: Txn, messages: Sequence[Message]) -> None:
 def _row(message: Message) -> tuple[Any, ...]:
     content, summary = message.content, message.summary
     date, subject, body = summary.date, summary.subject, summary.body
+    data = content.head(PART)
+    text = body and body[:MAX_BODY]
+    start = _startOf(text, data) if text else None
     return (
         message.id,
         timeText(message.receivedAt),
@@ -56,9 +59,25 @@ def _row(message: Message) -> tuple[Any, ...]:
         summary.messageId,
         subject and subject[:MAX_SUBJECT],
         message.trace.decode("utf-8", "replace"),
-        body and body[:MAX_BODY],
-        content.head(PART),
+        None if start else text,
+        start,
+        data,
     )
+
+
+def _startOf(text: str, data: bytes) -> int | None:
+    """Where `text` begins, if `data` ends with it as it is, its line ends CRLF; 1 is the start.
+
+    Most small mail is plain text. To store it once halves the database, and a row of 4 KiB stays
+    in its page: on MariaDB 1.1 to 1.2 times as many a second. 3 µs.
+    """
+    if "\0" in text:  # where SQLite's functions take a text to end
+        return None
+    try:
+        octets = text.replace("\n", "\r\n").encode()
+    except UnicodeEncodeError:
+        return None
+    return len(data) - len(octets) + 1 if data.endswith(octets) else None
 
 
 def findIdsTxn(txn: Txn, ids: Collection[str], locking: str = "") -> set[str]:
