@@ -24,10 +24,9 @@ from mailsrv.extract.text import (
     PLAIN_CHARSETS,
     TRANSFER_DECODERS,
     decode,
-    lineFeeds,
     storable,
 )
-from mailsrv.smtp.message import Summary
+from mailsrv.smtp.message import Summary, lineFeeds
 
 __all__ = ["PLAIN_SIZE", "extract", "extractFirst", "extractPlain"]
 

@@ -7,15 +7,13 @@ from functools import lru_cache
 
 from mailsrv.extract.header import NAMES, charsetOf, kindOf, readDate
 from mailsrv.extract.text import (
-    MAX_BODY,
     MAX_MESSAGE_ID,
     MAX_SUBJECT,
     PLAIN_CHARSETS,
     decode,
-    lineFeeds,
     storable,
 )
-from mailsrv.smtp.message import Summary
+from mailsrv.smtp.message import Summary, lineFeeds
 
 PLAIN_SIZE = 65_536  # octets of a message that may be read inline
 PLAIN_HEADER = 8192  # octets of its header
@@ -34,9 +32,8 @@ _WANTED = re.compile(
 def extractPlain(head: bytes) -> Summary | None:
     """The Summary of a small message of plain text; None where it takes the longer `extract`.
 
-    Quick enough for the reactor's thread: 4 KiB take 9 µs with five fields, 17 with the 25 of mail
-    that has travelled; 3 of them are for the line ends of the text. Where it answers, it answers
-    as `extract` does.
+    Quick enough for the reactor's thread: 4 KiB take 6 µs with five fields, 14 with the 25 of mail
+    that has travelled. Where it answers, it answers as `extract` does.
     """
     end = head.find(b"\r\n\r\n", 0, PLAIN_HEADER)
     if len(head) > PLAIN_SIZE or end < 0:
@@ -56,16 +53,23 @@ def extractPlain(head: bytes) -> Summary | None:
         or not _isPlain(get("content-type", ""))
     ):
         return None
-    try:
-        body = lineFeeds(head[end + 4 :].decode())
-    except UnicodeDecodeError:
+    ending = head[end + 4 :]
+    if b"\0" in ending or not _isUtf8(ending):
         return None
-    return Summary(
+    return Summary.ofPlainText(
         storable(_text(subject), MAX_SUBJECT) if subject is not None else None,
         readDate(date) if date is not None else None,
-        storable(body, MAX_BODY),
         storable(_text(messageId), MAX_MESSAGE_ID) if messageId else None,
+        ending,
     )
+
+
+def _isUtf8(octets: bytes) -> bool:
+    try:
+        octets.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _text(value: str) -> str:

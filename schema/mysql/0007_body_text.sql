@@ -11,4 +11,4 @@ ALTER TABLE messages
                 COMMENT 'The body where it does not end the content as it is (decoded, cut, none)',
     ADD COLUMN /*M! IF NOT EXISTS */
     body_start  INT
-                COMMENT 'Where in data the body begins, its line ends CRLF, NULL: body_text';
+                COMMENT 'Where in data the body begins, its line ends not yet LF, NULL: body_text';

@@ -4,8 +4,12 @@ ALTER TABLE messages
         COALESCE(
             body_text,
             REPLACE(
-                CONVERT(SUBSTRING(data, body_start) USING utf8mb4) COLLATE utf8mb4_bin,
-                CHAR(13, 10 USING utf8mb4),
+                REPLACE(
+                    CONVERT(SUBSTRING(data, body_start) USING utf8mb4) COLLATE utf8mb4_bin,
+                    CHAR(13, 10 USING utf8mb4),
+                    CHAR(10 USING utf8mb4)
+                ),
+                CHAR(13 USING utf8mb4),
                 CHAR(10 USING utf8mb4)
             )
         )

@@ -8,7 +8,7 @@ ALTER TABLE messages RENAME COLUMN body TO
     body_text;
 
 ALTER TABLE messages ADD COLUMN
-    -- Where in data the body begins, 1 being the first octet, its line ends CRLF; NULL: body_text
+    -- Where in data the body begins, 1 being the first octet, its line ends not yet LF; NULL: body_text
     body_start INTEGER;
 
 ALTER TABLE messages ADD COLUMN
@@ -16,7 +16,11 @@ ALTER TABLE messages ADD COLUMN
     body TEXT GENERATED ALWAYS AS (
         coalesce(
             body_text,
-            replace(CAST(substr(data, body_start) AS TEXT), char(13, 10), char(10))
+            replace(
+                replace(CAST(substr(data, body_start) AS TEXT), char(13, 10), char(10)),
+                char(13),
+                char(10)
+            )
         )
     ) VIRTUAL;
 
