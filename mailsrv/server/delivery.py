@@ -5,7 +5,6 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from ulid import ULID
 
 from mailsrv.interfaces import Answer, ISession, MaybeDeferredReply
 from mailsrv.server.site import Site
@@ -62,7 +61,8 @@ class Delivery:
 
     def _extracted(self, summary: Summary) -> Deferred[Reply]:
         site, session, transaction = self._site, self._session, self._transaction
-        messageId, receivedAt = str(ULID()), site.now()
+        receivedAt = site.now()
+        messageId = site.ids.new(receivedAt)
         protocol = protocolName(session, "SMTPUTF8" in transaction.parameters)
         trace = traceLines(
             session,

@@ -17,6 +17,7 @@ from mailsrv.interfaces import (
     ISessionObserver,
     Limits,
 )
+from mailsrv.server.messageid import MessageIds
 from mailsrv.server.spool import SpoolBudget
 from mailsrv.server.vetoes import Checks
 from mailsrv.smtp.message import Content, Summary
@@ -62,6 +63,7 @@ class Site:
     tls: IOpenSSLServerConnectionCreator | None = None
     allowVrfy: bool = True
     allowExpn: bool = True
+    ids: MessageIds = field(default_factory=MessageIds)
     mailOwners: Mapping[str, IServerExtension] = field(init=False)
     rcptOwners: Mapping[str, IServerExtension] = field(init=False)
     verbOwners: Mapping[str, IServerExtension] = field(init=False)
