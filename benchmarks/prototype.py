@@ -136,10 +136,9 @@ class GroupCommitSmtp(BareSmtp):
 
 def setDurable(connection: sqlite3.Connection) -> None:
     """A COMMIT is on the disk when it returns."""
-    connection.execute("PRAGMA page_size = 8192")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA wal_autocheckpoint = 2048")
+    connection.execute("PRAGMA wal_autocheckpoint = 4096")
     connection.executescript(SQLITE_TABLES)
 
 

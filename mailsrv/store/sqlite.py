@@ -33,16 +33,13 @@ _SQLITE_FAULTS = {
     "SQLITE_CONSTRAINT_UNIQUE": Fault.DUPLICATE,
 }
 _SQLITE_NO_TABLES = ("no such table", "no such column", "has no column named")
-# Sizes as measured with batches of 64 messages of 4 KiB.
-_SQLITE_FILE_SETTINGS = (
-    "PRAGMA page_size = 8192",
-    "PRAGMA journal_mode = WAL",
-)
+# Sizes as measured with batches of 32 messages of 4 KiB. SQLite's own pages of 4 KiB: of 8, each
+# such message would take one of its own, and the store a fifth more CPU.
 _SQLITE_SETTINGS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA cache_size = -8192",  # KiB
-    "PRAGMA wal_autocheckpoint = 2048",  # pages
+    "PRAGMA wal_autocheckpoint = 4096",  # pages
     "PRAGMA journal_size_limit = 67108864",  # octets
 )
 
@@ -134,8 +131,7 @@ class SqliteDialect(Dialect):
         patience = time.monotonic() + self._busyTimeout
         while True:
             try:
-                for setting in _SQLITE_FILE_SETTINGS:
-                    connection.execute(setting)
+                connection.execute("PRAGMA journal_mode = WAL")
                 return
             except sqlite3.OperationalError as error:
                 # SQLite itself does not wait here.
