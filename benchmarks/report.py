@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +27,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "processor": models[0] if models else platform.processor(),
         "system": platform.platform(),
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()}, {sys.base_prefix}",
         "load": os.getloadavg()[0],
     }
 

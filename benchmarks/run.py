@@ -116,6 +116,7 @@ def main() -> int:
     isOther = args.idle or args.latency or args.grow
     cases = [CASES[name] for name in args.case or ([] if isOther else CASES)]
     report: dict[str, Any] = {"machine": machine(), "skipped": lacks}
+    say(", ".join(f"{key} {value}" for key, value in report["machine"].items()))
     with bench(args.dir, any(target.database == "mysql" for target in targets)) as running:
         results, failures = compare(running, cases, targets, args.rounds, args.messages)
         report |= measureExtremes(running, targets, args)
