@@ -75,7 +75,7 @@ def _startOf(summary: Summary, data: bytes) -> int | None:
     if octets is None:
         body = summary.body
         # SQLite's functions take NUL to end a text; and of each line end the table makes LF.
-        if not body or len(body) > MAX_BODY or "\0" in body or "\r" in body:
+        if not body or len(body) >= MAX_BODY or "\0" in body or "\r" in body:
             return None
         try:
             octets = body.replace("\n", "\r\n").encode()
