@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 
 from mailsrv.smtp.errors import CannotStore, Unavailable
-from mailsrv.smtp.message import Forward, Message, Recipient, Summary
+from mailsrv.smtp.message import Forward, Message, Recipient, Summary, lineFeeds
 from mailsrv.testing.messages import BrokenContent, CountingContent, GatedContent, makeMessage
 
 MIB = 1 << 20
@@ -128,6 +128,14 @@ class StoreContract:
                 possible = (text, text.replace("\udcff", "\ufffd"))
                 assert kept.summary.body[:65_536] in [each[:65_536] for each in possible]
                 assert b"".join(kept.content.pieces(MIB)) == content
+
+    async def checkKeepsAPlainTextWithLineFeeds(self) -> None:
+        for ending in (b"", b"a\r\nb", b"a\rb\r\nc\n\r\r\nd\r", "é\r\n😀\r\n".encode()):
+            for content in (ending, b"Subject: x\r\n\r\n" + ending, b"?" + ending + b"\r\n"):
+                summary = Summary.ofPlainText("x", None, None, ending)
+                kept = await self.keep(makeMessage(content, summary=summary))
+                assert kept.summary.body == lineFeeds(ending.decode())
+                assert kept.content.head(MIB) == content
 
     @staticmethod
     def _messageOf(text: str, like: Message | None = None) -> Message:

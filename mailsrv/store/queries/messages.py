@@ -74,14 +74,16 @@ def _startOf(summary: Summary, data: bytes) -> int | None:
     octets = summary.ending
     if octets is None:
         body = summary.body
-        # SQLite's functions take NUL to end a text; and of each line end the table makes LF.
+        # One at the limit was cut; SQLite's functions take NUL to end a text; and of each line end
+        # the table makes LF.
         if not body or len(body) >= MAX_BODY or "\0" in body or "\r" in body:
             return None
         try:
             octets = body.replace("\n", "\r\n").encode()
         except UnicodeEncodeError:
             return None
-    return len(data) - len(octets) + 1 if data.endswith(octets) else None
+    # Of empty data SQLite's substr makes NULL.
+    return len(data) - len(octets) + 1 if octets and data.endswith(octets) else None
 
 
 def findIdsTxn(txn: Txn, ids: Collection[str], locking: str = "") -> set[str]:
