@@ -137,7 +137,9 @@ def schema() -> str:
         lines += [name, "~" * len(name), ""]
         lines += [text(remark), ""] if remark else []
         if columns:
-            rows = [(code(name), code(kind), text(what)) for name, (kind, what) in columns.items()]
+            rows = [
+                (code(column), code(kind), text(what)) for column, (kind, what) in columns.items()
+            ]
             lines += [listTable(("column", "type", "meaning"), rows, "22 13 65")]
     return "\n".join(lines)
 

@@ -89,7 +89,7 @@ class Summary:
         setIn(summary, "ending", ending)
         return summary
 
-    if not TYPE_CHECKING:
+    if not TYPE_CHECKING:  # to which any name would then be one of a text
 
         def __getattr__(self, name: str) -> str:
             """What Python asks where an attribute was not set yet."""

@@ -1,3 +1,6 @@
+-- CHAR, as MariaDB keeps a hexadecimal literal of a computed column wrongly. COLLATE, as by another
+-- collation REPLACE might take other characters for a line end.
+
 ALTER TABLE messages
     ADD COLUMN /*M! IF NOT EXISTS */
     body        MEDIUMTEXT COLLATE utf8mb4_unicode_520_ci GENERATED ALWAYS AS (
