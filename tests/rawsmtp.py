@@ -6,6 +6,13 @@ import socket
 from types import TracebackType
 
 
+def onTheWire(octets: bytes) -> bytes:
+    """The octets as DATA carries them: dots doubled, and the end of the data behind them."""
+    stuffed = (b"\r\n" + octets).replace(b"\r\n.", b"\r\n..")[2:]
+    end = b".\r\n" if stuffed.endswith(b"\r\n") or not stuffed else b"\r\n.\r\n"
+    return stuffed + end
+
+
 class RawSmtp:
     """A connection in blocking steps; `octets` go out as they are."""
 
@@ -57,7 +64,5 @@ class RawSmtp:
 
     def content(self, octets: bytes) -> str:
         """The octets, dots doubled, and the end of the data; the reply."""
-        stuffed = (b"\r\n" + octets).replace(b"\r\n.", b"\r\n..")[2:]
-        end = b".\r\n" if stuffed.endswith(b"\r\n") or not stuffed else b"\r\n.\r\n"
-        self.send(stuffed + end)
+        self.send(onTheWire(octets))
         return self.reply()
