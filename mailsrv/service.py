@@ -202,6 +202,8 @@ class MailService(Service):
     def prepare(self) -> None:
         """Make or upgrade the tables, and try the place for large messages."""
         self._warnings += self._check.now(self.settings.dbTimeout)
+        if self._workers is not None:
+            self._warnings += [str(f) for f in self._dialect.sharing() if not f.isFine]
         if self.settings.spool is not None:
             tryDirectory(self.settings.spool)
 

@@ -36,8 +36,10 @@ def doctor(url: str | None, config: str | None, asJson: bool) -> None:
       smtpstore doctor --json
     """
     settings = _settings(url or _ofRoot(), config)
+    dialect = Database(settings.db).dialect
     findings = [
-        *examine(Database(settings.db).dialect),
+        *examine(dialect),
+        *(dialect.sharing() if settings.workers > 1 else []),
         *_limits(settings.maxConnections),
         *certificateFindings(settings),
         *portFindings(settings),

@@ -113,6 +113,10 @@ class Dialect:
         """Whether what is committed is kept when the machine fails."""
         return []
 
+    def sharing(self) -> list[Finding]:
+        """Whether what several processes commit at the same time is kept."""
+        return []
+
     def lockedForUpgrade(self, connection: Connection) -> AbstractContextManager[Txn]:
         """A transaction in which nobody else upgrades the tables; committed at the end."""
         raise NotImplementedError

@@ -45,6 +45,8 @@ _SQLITE_SETTINGS = (
 
 
 _FULL = 2  # of synchronous
+# SQLite's releases that mend its "WAL-reset bug" (sqlite.org/wal.html, section 11), by their line.
+_MENDED = {(3, 44): 6, (3, 50): 7, (3, 51): 3}
 # Gone with the machine; or without the shared memory and the locks that WAL needs.
 _FORGETFUL = ("tmpfs", "ramfs", "nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs")
 
@@ -169,6 +171,21 @@ class SqliteDialect(Dialect):
                 "a COMMIT is kept where files are on a disk of this machine",
                 f"put {self.path} on a local disk",
             ),
+        ]
+
+    def sharing(self) -> list[Finding]:
+        major, minor, release = sqlite3.sqlite_version_info
+        line = (major, minor)
+        isMended = line > max(_MENDED) or release >= _MENDED.get(line, release + 1)
+        return [
+            Finding(
+                "SQLite",
+                sqlite3.sqlite_version,
+                isMended,
+                "what several processes write at the same time is always kept from 3.51.3 on, and"
+                " before it may in very rare cases be lost",
+                "leave --workers at 1, use MariaDB, or install a later SQLite",
+            )
         ]
 
     def classify(self, error: BaseException) -> Fault:

@@ -65,6 +65,39 @@ def test_aFileInMemoryIsNotKept(tmp_path, monkeypatch):
     assert (status, wrong(findings)) == (1, {"file system"})
 
 
+@pytest.mark.parametrize(
+    ("version", "isFine"),
+    [
+        ((3, 40, 1), False),
+        ((3, 44, 5), False),
+        ((3, 44, 6), True),
+        ((3, 45, 9), False),
+        ((3, 50, 6), False),
+        ((3, 50, 7), True),
+        ((3, 51, 2), False),
+        ((3, 51, 3), True),
+        ((3, 52, 0), True),
+        ((4, 0, 0), True),
+    ],
+)
+def test_severalProcessesWantASqliteThatKeepsWhatTheyWrite(
+    shell, tmp_path, monkeypatch, version, isFine
+):
+    monkeypatch.setattr("sqlite3.sqlite_version_info", version)
+    config = tmp_path / "smtpstore.toml"
+    config.write_text(f'db = "sqlite:{shell.path}"\nworkers = 2\n')
+    result = CliRunner().invoke(main, ["doctor", "--json", "--config", str(config)], env=PORT)
+    findings = {row["name"]: row for row in json.loads(result.stdout)}
+    assert (result.exit_code, wrong(findings)) == ((0, set()) if isFine else (1, {"SQLite"}))
+
+
+def test_oneProcessWritesWithAnySqlite(shell, monkeypatch):
+    monkeypatch.setattr("sqlite3.sqlite_version_info", (3, 40, 1))
+    status, findings = examine(f"sqlite:{shell.path}")
+    assert status == 0
+    assert "SQLite" not in findings
+
+
 def test_noDatabaseIsSaid_andNotMade(shell):
     shell.path.unlink()
     status, findings = examine(f"sqlite:{shell.path}")

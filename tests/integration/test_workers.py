@@ -11,6 +11,7 @@ from pathlib import Path
 from integration.realserver import LIMIT, Server, StartServer
 from mailsrv.parent import shareOf
 from mailsrv.settings import readSettings
+from mailsrv.store.dialect import SqliteDialect
 
 
 def children(server: Server) -> set[int]:
@@ -52,6 +53,17 @@ def test_two_workers_take_mail_and_one_that_dies_is_replaced(startServer: StartS
     second = children(server)
     server.stop()
     assert not any(map(isAlive, first | second))
+
+
+def test_an_sqlite_that_may_lose_what_several_processes_write_is_warned_of(
+    startServer: StartServer,
+) -> None:
+    [finding] = SqliteDialect(":none:").sharing()
+    server = startServer("--workers", "2")
+    assert sum(str(finding) in line for line in server.log) == (not finding.isFine)
+    server.stop()
+    alone = startServer()
+    assert not any(str(finding) in line for line in alone.log)
 
 
 def test_a_stop_of_the_parent_is_a_graceful_stop_of_all(startServer: StartServer) -> None:
