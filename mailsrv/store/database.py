@@ -97,6 +97,13 @@ class Dialect:
         """Whether a connection, unused for a while, leads nowhere; quick, asks no server."""
         return False
 
+    def isUntidy(self, connection: Any, octets: int) -> bool:
+        """Whether `tidyUp` is due, now that some `octets` more were written."""
+        return False
+
+    def tidyUp(self, connection: Any) -> None:
+        """What a database does now and then, and nobody should have to wait for."""
+
     def isLost(self, error: BaseException) -> bool:
         """Whether the connection that failed with `error` must not be used again."""
         return self.classify(error) is Fault.UNAVAILABLE

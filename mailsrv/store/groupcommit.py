@@ -70,6 +70,11 @@ class Batch(Generic[Item, Result]):
         return [entry.item for entry in self.entries]
 
     @property
+    def cost(self) -> int:
+        """What all of them cost."""
+        return sum(entry.cost for entry in self.entries)
+
+    @property
     def deadline(self) -> float:
         """When the last item stops waiting, by the clock of the GroupCommit."""
         return max(entry.deadline for entry in self.entries)

@@ -10,13 +10,15 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from twisted.enterprise import adbapi
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mailsrv.smtp.errors import Unavailable
 from mailsrv.store.dialect import Connection, Dialect
 
 _LEAST = 0.1  # seconds that are worth another attempt
+
+_log = Logger(namespace="smtpstore")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -83,12 +85,16 @@ class ConnectionPool(adbapi.ConnectionPool):
     def runInteractionBy(
         self,
         deadline: float,
+        octets: int,
         interaction: Callable[Concatenate[Any, P], T],
         *args: P.args,
         **kw: P.kwargs,
     ) -> Deferred[T]:
-        """The same, given up at `deadline`, by the reactor's clock, where the database hangs."""
-        return self._submit(partial(self._interact, interaction, args, kw), deadline)
+        """The same, given up at `deadline`, by the reactor's clock, where the database hangs.
+
+        `octets`: about how many it writes; when there are enough of them, the thread tidies up
+        after it has answered."""
+        return self._submit(partial(self._interact, interaction, args, kw), deadline, octets)
 
     def runWithConnection(
         self, func: Callable[Concatenate[Any, P], T], *args: P.args, **kw: P.kwargs
@@ -104,7 +110,9 @@ class ConnectionPool(adbapi.ConnectionPool):
         """Whether the database is known to be down, and somebody is asking it already."""
         return self.isDown and self.outstanding > 0
 
-    def _submit(self, work: Callable[[Connection], T], deadline: float) -> Deferred[T]:
+    def _submit(
+        self, work: Callable[[Connection], T], deadline: float, octets: int = 0
+    ) -> Deferred[T]:
         if self.closed:
             return fail(Unavailable("the connection pool is closed"))
         if self.isProbing:
@@ -113,14 +121,22 @@ class ConnectionPool(adbapi.ConnectionPool):
             return fail(Unavailable("too many queries are waiting for the database"))
         self.outstanding += 1
         answer: Deferred[T] = Deferred()
-        done = deferToThreadPool(self._reactor, self.threadpool, self._work, work, deadline)
-        # Apart from `answer`: who cancels that one does not end the thread.
-        done.addBoth(self._done, answer)
+        # Who cancels `answer` does not end the thread.
+        over = partial(self._over, answer, octets)
+        self.threadpool.callInThreadWithCallback(over, self._work, work, deadline)
         return answer
 
-    def _done(self, result: T | Failure, answer: Deferred[T]) -> None:
-        self.outstanding -= 1
+    def _answer(self, answer: Deferred[T], result: T | Failure, isFree: bool) -> None:
+        self.outstanding -= isFree
         answer.callback(result)
+        if isFree:
+            self._checkIdle()
+
+    def _free(self) -> None:
+        self.outstanding -= 1
+        self._checkIdle()
+
+    def _checkIdle(self) -> None:
         if not self.outstanding:
             idle, self._idle = self._idle, []
             for waiting in idle:
@@ -159,6 +175,26 @@ class ConnectionPool(adbapi.ConnectionPool):
             raise
         self.isDown = False
         return result
+
+    def _over(self, answer: Deferred[T], octets: int, isDone: bool, result: T | Failure) -> None:
+        """Answer, then tidy up where it is time to, so that nobody waits for that.
+
+        On SQLite 1.05 times as many messages of 4 KiB a second, 0.99 to 1.13 of 1 MiB.
+        """
+        connection = self.connections.get(self.threadID()) if isDone and octets else None
+        isTime = connection is not None and self.dialect.isUntidy(connection, octets)
+        self._reactor.callFromThread(self._answer, answer, result, not isTime)
+        if isTime:
+            try:
+                self.dialect.tidyUp(connection)
+            except Exception as error:
+                self._reactor.callFromThread(
+                    _log.warn,
+                    "{where} could not tidy up, no mail is lost by it: {error}",
+                    where=self.dialect.describe(),
+                    error=error,
+                )
+            self._reactor.callFromThread(self._free)
 
     def _tryTwice(self, work: Callable[[Connection], T], deadline: float) -> T:
         isFresh = self.threadID() not in self.connections

@@ -39,10 +39,10 @@ _SQLITE_SETTINGS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA cache_size = -8192",  # KiB
-    "PRAGMA wal_autocheckpoint = 4096",  # pages
+    "PRAGMA wal_autocheckpoint = 8192",  # pages; for what nobody tidies up
     "PRAGMA journal_size_limit = 67108864",  # octets
 )
-
+_UNTIDY = 14 << 20  # octets written; the log has some 16 MiB by then
 
 _FULL = 2  # of synchronous
 # SQLite's releases that mend its "WAL-reset bug" (sqlite.org/wal.html, section 11), by their line.
@@ -74,9 +74,10 @@ def _cannotOpen(why: str) -> sqlite3.OperationalError:
 
 
 class _SqliteConnection(sqlite3.Connection):
-    """Remembers which file it opened."""
+    """Remembers which file it opened, and what it wrote into the log."""
 
     file: tuple[int, int] | None = None
+    written = 0  # octets since the log was copied into the file
 
 
 class SqliteDialect(Dialect):
@@ -152,6 +153,19 @@ class SqliteDialect(Dialect):
     def isStale(self, connection: Any) -> bool:
         """Whether the file was removed or replaced: SQLite would write on into the old one."""
         return bool(connection.file != self._fileId())
+
+    def isUntidy(self, connection: Any, octets: int) -> bool:
+        connection.written += octets
+        return bool(connection.written >= _UNTIDY)
+
+    def tidyUp(self, connection: Any) -> None:
+        """Copy the log into the file, so that the next COMMIT begins it anew.
+
+        By the connection that has just written to it: as long as some of the log is not copied,
+        no other one can empty it meanwhile. See `sharing`.
+        """
+        connection.written = 0
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def durability(self, connection: Any) -> list[Finding]:
         [(synchronous,)] = connection.execute("PRAGMA synchronous").fetchall()

@@ -26,6 +26,7 @@ from mailsrv.store.retractions import Retractions
 
 FIRST_PAUSE = 0.05  # seconds before a batch is tried again, doubled each time
 LAST_PAUSE = 1.0
+_BESIDE = 7 << 10  # octets that are written for a message beside its content
 
 MessageBatch = Batch[Message, str]
 Results = list[str | Exception]
@@ -96,10 +97,11 @@ class SqlStore:
     async def _write(self, batch: MessageBatch, write: WriteTxn) -> Results:
         """Commit a batch, however often that takes; one result a message."""
         pause = FIRST_PAUSE
+        octets = batch.cost + _BESIDE * len(batch.entries)
         cause: Exception
         while True:
             try:
-                await self._pool.runInteractionBy(batch.deadline, write, batch)
+                await self._pool.runInteractionBy(batch.deadline, octets, write, batch)
             except OutcomeUnknown as error:
                 write, cause = self._insertMissingTxn, error
                 self._noteTrouble(Fault.UNAVAILABLE, error)

@@ -102,7 +102,9 @@ class InlinePool(ConnectionPool):
     def __init__(self, dialect: SqliteDialect) -> None:
         super().__init__(dialect, MemoryReactorClock(), 1)
 
-    def _submit(self, work: Callable[[Any], Any], deadline: float) -> Deferred[Any]:
+    def _submit(
+        self, work: Callable[[Any], Any], deadline: float, octets: int = 0
+    ) -> Deferred[Any]:
         if self.closed:
             return super()._submit(work, deadline)
         return execute(self._work, work, deadline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Awaitable
 from pathlib import Path
@@ -12,12 +13,14 @@ import pytest_twisted
 from faultydialect import FaultyDialect, InlinePool, Lost, commitAndLose, lose
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
 
 from mailsrv.smtp.errors import Unavailable
 from mailsrv.store.dialect import SqliteDialect
 from mailsrv.store.migrate import upgrade
 from mailsrv.store.pool import ConnectionPool, OutcomeUnknown
 
+MIB = 1 << 20
 INSERT = "INSERT INTO aliases (address, target) VALUES (?, ?)"
 
 
@@ -221,3 +224,98 @@ async def test_closing_leaves_a_thread_that_hangs_to_itself(pool: ConnectionPool
     assert not pool.running
     gate.set()
     assert await hung is True
+
+
+class Tidying(SqliteDialect):
+    """Tidies up after each interaction that writes, when it is let; or fails to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.gate = threading.Event()
+        self.tidied = 0
+        self.fault: Exception | None = None
+
+    def isUntidy(self, connection: Any, octets: int) -> bool:
+        return octets > 0
+
+    def tidyUp(self, connection: Any) -> None:
+        assert self.gate.wait(20)
+        if self.fault is not None:
+            raise self.fault
+        self.tidied += 1
+
+
+@pytest.fixture
+def tidying(pool: ConnectionPool, tmp_path: Path) -> Any:
+    pool.dialect = dialect = Tidying(tmp_path / "mail.db")
+    yield dialect
+    dialect.gate.set()
+
+
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+async def test_the_answer_comes_before_the_thread_tidies_up(
+    pool: ConnectionPool, tidying: Tidying
+) -> None:
+    deadline = pool._reactor.seconds() + 20
+    assert await pool.runInteractionBy(deadline, 1, insert, "a@x") == 1
+    assert tidying.tidied == 0
+    tidying.gate.set()
+    assert await pool.runInteraction(addresses) == ["a@x"]
+    assert tidying.tidied == 1
+
+
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+async def test_closing_waits_for_a_thread_that_tidies_up(
+    pool: ConnectionPool, tidying: Tidying
+) -> None:
+    await pool.runInteractionBy(pool._reactor.seconds() + 20, 1, insert, "a@x")
+    closed = pool.close()
+    assert not closed.called
+    tidying.gate.set()
+    await closed
+    assert tidying.tidied == 1
+
+
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+async def test_a_thread_that_cannot_tidy_up_says_so_and_goes_on(
+    pool: ConnectionPool, tidying: Tidying
+) -> None:
+    tidying.fault = OSError("disk")
+    tidying.gate.set()
+    deadline = pool._reactor.seconds() + 20
+    with capturedLogs() as events:
+        assert await pool.runInteractionBy(deadline, 1, insert, "a@x") == 1
+        assert await pool.runInteraction(addresses) == ["a@x"]
+    assert [formatEvent(event) for event in events] == [
+        f"{tidying.describe()} could not tidy up, no mail is lost by it: disk"
+    ]
+
+
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+async def test_nobody_tidies_up_after_what_failed(pool: ConnectionPool, tidying: Tidying) -> None:
+    tidying.gate.set()
+    deadline = pool._reactor.seconds() + 20
+    await assertFails(
+        pool.runInteractionBy(deadline, 1, lambda txn: txn.execute("nonsense")),
+        sqlite3.OperationalError,
+    )
+    assert await pool.runInteraction(addresses) == []
+    assert tidying.tidied == 0
+
+
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+async def test_sqlite_copies_its_log_into_the_file_after_14_mib(
+    pool: ConnectionPool, tmp_path: Path
+) -> None:
+    def insertMib(txn: Any, n: int) -> None:
+        txn.execute(INSERT, (f"{n}@x", "x" * MIB))
+
+    async def sizeAfter(numbers: range) -> int:
+        for n in numbers:
+            await pool.runInteractionBy(pool._reactor.seconds() + 20, MIB, insertMib, n)
+        await pool.runInteraction(addresses)  # behind the tidying, in the same thread
+        return (tmp_path / "mail.db").stat().st_size
+
+    empty = await sizeAfter(range(0))
+    assert await sizeAfter(range(13)) == empty
+    assert await sizeAfter(range(13, 14)) > 14 * MIB
