@@ -97,8 +97,8 @@ class Dialect:
         """Whether a connection, unused for a while, leads nowhere; quick, asks no server."""
         return False
 
-    def isUntidy(self, connection: Any, octets: int) -> bool:
-        """Whether `tidyUp` is due, now that some `octets` more were written."""
+    def wrote(self, connection: Any, octets: int) -> bool:
+        """Take note of some `octets` that were written; whether `tidyUp` is due by that."""
         return False
 
     def tidyUp(self, connection: Any) -> None:

@@ -182,7 +182,7 @@ class ConnectionPool(adbapi.ConnectionPool):
         On SQLite 1.05 times as many messages a second, of 4 KiB as of 1 MiB.
         """
         connection = self.connections.get(self.threadID()) if isDone and octets else None
-        isTime = connection is not None and self.dialect.isUntidy(connection, octets)
+        isTime = connection is not None and self.dialect.wrote(connection, octets)
         self._reactor.callFromThread(self._answer, answer, result, not isTime)
         if isTime:
             try:

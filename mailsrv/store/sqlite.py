@@ -154,7 +154,7 @@ class SqliteDialect(Dialect):
         """Whether the file was removed or replaced: SQLite would write on into the old one."""
         return bool(connection.file != self._fileId())
 
-    def isUntidy(self, connection: Any, octets: int) -> bool:
+    def wrote(self, connection: Any, octets: int) -> bool:
         connection.written += octets
         return bool(connection.written >= _UNTIDY)
 

@@ -235,7 +235,7 @@ class Tidying(SqliteDialect):
         self.tidied = 0
         self.fault: Exception | None = None
 
-    def isUntidy(self, connection: Any, octets: int) -> bool:
+    def wrote(self, connection: Any, octets: int) -> bool:
         return octets > 0
 
     def tidyUp(self, connection: Any) -> None:
