@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -101,8 +102,12 @@ class Dialect:
         """Take note of some `octets` that were written; whether `tidyUp` is due by that."""
         return False
 
-    def tidyUp(self, connection: Any) -> None:
-        """What a database does now and then, and nobody should have to wait for."""
+    def tidyUp(self, connection: Any) -> Callable[[], None] | None:
+        """What a database does now and then, right behind a COMMIT, and nobody should wait for.
+
+        Returns what is to be done beside the next ones, in a thread of its own, or None.
+        """
+        return None
 
     def isLost(self, error: BaseException) -> bool:
         """Whether the connection that failed with `error` must not be used again."""

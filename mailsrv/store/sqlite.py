@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from mailsrv.store.database import Connection, Dialect, Fault, Finding
 from mailsrv.store.queries import Txn
+from mailsrv.store.sqlitelog import WriteAheadLog
 
 _SQLITE_FAULTS = {
     "SQLITE_BUSY": Fault.TRANSIENT,
@@ -39,11 +40,9 @@ _SQLITE_SETTINGS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA cache_size = -8192",  # KiB
-    "PRAGMA wal_autocheckpoint = 8192",  # pages; for what nobody tidies up
+    "PRAGMA wal_autocheckpoint = 16384",  # pages; for what nobody tidies up
     "PRAGMA journal_size_limit = 67108864",  # octets
 )
-_UNTIDY = 14 << 20  # octets written; the log has some 16 MiB by then
-
 _FULL = 2  # of synchronous
 # SQLite's releases that mend its "WAL-reset bug" (sqlite.org/wal.html, section 11), by their line.
 _MENDED = {(3, 44): 6, (3, 50): 7, (3, 51): 3}
@@ -74,10 +73,14 @@ def _cannotOpen(why: str) -> sqlite3.OperationalError:
 
 
 class _SqliteConnection(sqlite3.Connection):
-    """Remembers which file it opened, and what it wrote into the log."""
+    """Remembers which file it opened, and whether its log is to be copied."""
 
     file: tuple[int, int] | None = None
-    written = 0  # octets since the log was copied into the file
+    log: WriteAheadLog
+
+    def close(self) -> None:
+        self.log.close()
+        super().close()
 
 
 class SqliteDialect(Dialect):
@@ -110,6 +113,7 @@ class SqliteDialect(Dialect):
             cached_statements=256,  # an INSERT for each number of rows is one
             factory=_SqliteConnection,
         )
+        connection.log = WriteAheadLog(self.connect)
         try:
             connection.file = self._fileId()
             if create:
@@ -155,17 +159,12 @@ class SqliteDialect(Dialect):
         return bool(connection.file != self._fileId())
 
     def wrote(self, connection: Any, octets: int) -> bool:
-        connection.written += octets
-        return bool(connection.written >= _UNTIDY)
+        return bool(connection.log.wrote(octets))
 
-    def tidyUp(self, connection: Any) -> None:
-        """Copy the log into the file, so that the next COMMIT begins it anew.
-
-        By the connection that has just written to it: as long as some of the log is not copied,
-        no other one can empty it meanwhile. See `sharing`.
-        """
-        connection.written = 0
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    def tidyUp(self, connection: Any) -> Callable[[], None] | None:
+        """Copy the log into the file, so that a next COMMIT begins it anew."""
+        copying: Callable[[], None] | None = connection.log.copy(connection)
+        return copying
 
     def durability(self, connection: Any) -> list[Finding]:
         [(synchronous,)] = connection.execute("PRAGMA synchronous").fetchall()
