@@ -188,11 +188,11 @@ class ConnectionPool(adbapi.ConnectionPool):
             self._tidyUp(partial(self.dialect.tidyUp, connection))
 
     def _tidyUp(self, work: Callable[[], Callable[[], None] | None]) -> None:
-        """Do `work`, and what that returns beside the transactions of this thread."""
+        """Do `work`, and have what it returns done beside the transactions of this thread."""
         try:
             beside = work()
             if beside is not None:
-                _DaemonThread(target=self._tidyUp, args=(beside,), name=f"{self.name}-tidy").start()
+                self._reactor.callFromThread(self._reactor.callInThread, self._tidyUp, beside)
                 return
         except Exception as error:
             self._reactor.callFromThread(
