@@ -13,7 +13,7 @@ _DUE = 14 << 20  # octets written; the log has some 16 MiB by then
 class WriteAheadLog:
     """Has the log copied after each 14 MiB that one connection writes; `open` makes others.
 
-    Most of it is copied beside the next COMMITs, on a connection of its own: 1.16 times as many
+    Most of it is copied beside the next COMMITs, on a connection of its own: 1.25 times as many
     messages of 1 MiB a second. But as long as more comes meanwhile, SQLite never begins the log
     anew. So behind the first COMMIT after that the connection itself copies what is left.
 
