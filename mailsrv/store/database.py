@@ -105,7 +105,7 @@ class Dialect:
     def tidyUp(self, connection: Any) -> Callable[[], None] | None:
         """What a database does now and then, right behind a COMMIT, and nobody should wait for.
 
-        Returns what is to be done beside the next ones, in a thread of its own, or None.
+        Returns what is to be done beside the next ones, in another thread, or None.
         """
         return None
 

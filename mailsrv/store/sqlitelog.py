@@ -5,9 +5,18 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from enum import Enum, auto
 from functools import partial
 
 _DUE = 14 << 20  # octets written; the log has some 16 MiB by then
+
+
+class State(Enum):
+    """How far the copying is."""
+
+    WAITING = auto()  # for 14 MiB
+    COPYING = auto()  # beside
+    COPIED = auto()  # but for what came meanwhile
 
 
 class WriteAheadLog:
@@ -25,8 +34,7 @@ class WriteAheadLog:
     def __init__(self, open: Callable[[], sqlite3.Connection]) -> None:
         self._open = open
         self._written = 0
-        self._isCopying = False
-        self._isCopied = False
+        self._state = State.WAITING
         self._isClosed = False
         # Kept: to open one takes a dozen calls, at each of which a busy reactor has its turn.
         self._reader: sqlite3.Connection | None = None
@@ -35,10 +43,11 @@ class WriteAheadLog:
     def wrote(self, octets: int) -> bool:
         """Take note of `octets` written; whether `copy` is due."""
         self._written += octets
-        return not self._isCopying and (self._isCopied or self._written >= _DUE)
+        isFull = self._state is State.WAITING and self._written >= _DUE
+        return isFull or self._state is State.COPIED
 
     def copy(self, connection: sqlite3.Connection) -> Callable[[], None] | None:
-        """Copy the log in the thread of `connection`, or return what will, in a thread of its own.
+        """Copy the log in the thread of `connection`, or return what will, in another thread.
 
         To be called right behind a COMMIT. Raises sqlite3.Error, and so does what it returns:
         nothing is lost by that, and it is tried again.
@@ -48,12 +57,12 @@ class WriteAheadLog:
             self._reader = self._open()
         # Stands in the log from its first row on until it is closed.
         held = self._reader.execute("SELECT name FROM sqlite_master")
-        if self._isCopied:
-            self._isCopied = False
+        if self._state is State.COPIED:
+            self._state = State.WAITING
             with closing(held):
                 _copy(connection)
             return None
-        self._isCopying = True
+        self._state = State.COPYING
         return partial(self._copyBeside, held)
 
     def _copyBeside(self, held: sqlite3.Cursor) -> None:
@@ -63,15 +72,14 @@ class WriteAheadLog:
                     self._copier = self._open()
                 _copy(self._copier)
         finally:
-            self._isCopied = True
-            self._isCopying = False
+            self._state = State.COPIED
             if self._isClosed:
                 self._close()
 
     def close(self) -> None:
         """Close the other connections, if need be when the copy is done."""
         self._isClosed = True
-        if not self._isCopying:
+        if self._state is not State.COPYING:
             self._close()
 
     def _close(self) -> None:

@@ -101,10 +101,10 @@ def killRounds(startServer: StartServer, tmp_path: Path, rounds: int, most: int)
 
 
 # The large ones have SQLite's log copied into its file several times a round.
-small_and_large = pytest.mark.parametrize("most", [900, MIB], ids=["900 octets", "1 MiB"])
+smallAndLarge = pytest.mark.parametrize("most", [900, MIB], ids=["900 octets", "1 MiB"])
 
 
-@small_and_large
+@smallAndLarge
 def test_what_was_answered_250_outlives_a_kill_at_any_moment(
     startServer: StartServer, tmp_path: Path, most: int
 ) -> None:
@@ -112,7 +112,7 @@ def test_what_was_answered_250_outlives_a_kill_at_any_moment(
 
 
 @pytest.mark.torture
-@small_and_large
+@smallAndLarge
 def test_what_was_answered_250_outlives_twenty_kills(
     startServer: StartServer, tmp_path: Path, most: int
 ) -> None:

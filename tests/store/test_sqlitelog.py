@@ -44,6 +44,20 @@ class Writer:
         self.connection.commit()
         return self.log.wrote(octets)
 
+    def beginCopy(self) -> Callable[[], None]:
+        """Have the log copied beside; what does it."""
+        work = self.log.copy(self.connection)
+        assert work is not None
+        return work
+
+    def failToCopy(self) -> None:
+        """Have 14 MiB of log copied beside, for which no connection is to be had."""
+        self.write(14 * MIB)
+        work = self.beginCopy()
+        self.log._open = lambda: sqlite3.connect("/nowhere/at/all")
+        with pytest.raises(sqlite3.OperationalError):
+            work()
+
     def copyElsewhere(self) -> tuple[int, int]:
         """Copy the log from outside; how many pages it has, and how many of them are copied."""
         with closing(self._dialect.connect()) as other:
@@ -83,8 +97,7 @@ def test_the_log_is_copied_after_14_mib(writer: Writer) -> None:
     assert not any(writer.write(MIB) for _ in range(13))
     assert writer.size() == empty
     assert writer.write(MIB)
-    work = writer.log.copy(writer.connection)
-    assert work is not None
+    work = writer.beginCopy()
     assert writer.size() == empty
     work()
     assert writer.size() > 14 * MIB
@@ -92,9 +105,8 @@ def test_the_log_is_copied_after_14_mib(writer: Writer) -> None:
 
 def test_nobody_is_asked_to_copy_while_somebody_does(writer: Writer) -> None:
     assert writer.write(14 * MIB)
-    work = writer.log.copy(writer.connection)
+    work = writer.beginCopy()
     assert not writer.write(14 * MIB)
-    assert work is not None
     work()
     assert writer.write(1)
 
@@ -103,9 +115,8 @@ def test_what_came_meanwhile_is_copied_behind_the_next_commit_and_the_log_begins
     writer: Writer,
 ) -> None:
     writer.write(14 * MIB)
-    work = writer.log.copy(writer.connection)
+    work = writer.beginCopy()
     writer.write(MIB)
-    assert work is not None
     work()
     before = writer.size()
     assert writer.write(1)
@@ -120,8 +131,7 @@ def test_what_came_meanwhile_is_copied_behind_the_next_commit_and_the_log_begins
 def test_the_connections_are_kept_and_closed_with_it(writer: Writer) -> None:
     for _ in range(2):
         writer.write(14 * MIB)
-        work = writer.log.copy(writer.connection)
-        assert work is not None
+        work = writer.beginCopy()
         work()
         writer.write(1)
         assert writer.log.copy(writer.connection) is None
@@ -134,10 +144,9 @@ def test_the_connections_are_kept_and_closed_with_it(writer: Writer) -> None:
 def test_a_copy_under_way_is_done_before_the_connections_are_closed(writer: Writer) -> None:
     empty = writer.size()
     writer.write(14 * MIB)
-    work = writer.log.copy(writer.connection)
+    work = writer.beginCopy()
     writer.log.close()
     assert not writer.isEveryOtherClosed()
-    assert work is not None
     work()
     assert writer.size() > empty + 14 * MIB
     assert writer.isEveryOtherClosed()
@@ -146,12 +155,11 @@ def test_a_copy_under_way_is_done_before_the_connections_are_closed(writer: Writ
 def test_nobody_begins_the_log_anew_until_it_is_copied_beside(writer: Writer) -> None:
     """What an SQLite before 3.51.3 may lose mail by."""
     writer.write(14 * MIB)
-    work = writer.log.copy(writer.connection)
+    work = writer.beginCopy()
     pages = writer.copyElsewhere()
     assert pages[0] == pages[1]
     writer.write(1)
     assert writer.copyElsewhere()[0] > pages[0]
-    assert work is not None
     work()
     writer.copyElsewhere()
     writer.write(1)
@@ -172,8 +180,7 @@ class Interrupted:
 
 def test_nobody_begins_the_log_anew_while_the_rest_is_copied(writer: Writer) -> None:
     writer.write(14 * MIB)
-    work = writer.log.copy(writer.connection)
-    assert work is not None
+    work = writer.beginCopy()
     work()
     writer.write(MIB)
     grown = []
@@ -191,12 +198,7 @@ def test_nobody_begins_the_log_anew_while_the_rest_is_copied(writer: Writer) -> 
 
 
 def test_a_copy_that_fails_lets_go_of_the_log(writer: Writer) -> None:
-    writer.write(14 * MIB)
-    work = writer.log.copy(writer.connection)
-    writer.log._open = lambda: sqlite3.connect("/nowhere/at/all")
-    assert work is not None
-    with pytest.raises(sqlite3.OperationalError):
-        work()
+    writer.failToCopy()
     pages, copied = writer.copyElsewhere()
     assert pages == copied
     writer.write(1)
@@ -205,12 +207,7 @@ def test_a_copy_that_fails_lets_go_of_the_log(writer: Writer) -> None:
 
 def test_after_a_copy_that_failed_the_next_one_is_made_at_once(writer: Writer) -> None:
     empty = writer.size()
-    writer.write(14 * MIB)
-    work = writer.log.copy(writer.connection)
-    writer.log._open = lambda: sqlite3.connect("/nowhere/at/all")
-    assert work is not None
-    with pytest.raises(sqlite3.OperationalError):
-        work()
+    writer.failToCopy()
     assert writer.write(1)
     assert writer.log.copy(writer.connection) is None
     assert writer.size() > empty + 14 * MIB
