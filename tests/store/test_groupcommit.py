@@ -12,15 +12,16 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from mailsrv.smtp.errors import OutOfRoom, Unavailable
-from mailsrv.store.groupcommit import MIB, PATIENCE, Abandoned, Batch, GroupCommit
+from mailsrv.store.groupcommit import MIB, PATIENCE, QUIET, Abandoned, Batch, GroupCommit
 
 Answer = Deferred[str]
 
 
 class Commits:
-    """Batches under way, each until the test answers it."""
+    """Batches under way, each until the test answers it; the reactor then has a turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
         self.batches: list[Batch[str, str]] = []
         self.answers: list[Deferred[list[str | Exception] | None]] = []
 
@@ -36,12 +37,13 @@ class Commits:
     def succeed(self, index: int = -1) -> None:
         batch = self.batches[index]
         self.answers[index].callback([f"{item} stored" for item in batch.items])
+        self.clock.advance(0)
 
 
 class GroupCommitTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.commits = Commits()
+        self.commits = Commits(self.clock)
         self.released: list[str] = []
         self.group = self.make()
 
@@ -76,11 +78,13 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(answers[2]), "c stored")
 
     def nextTurns(self, *items: str, each: float = 0.0) -> None:
-        """Have an item come in each of the reactor's next turns, which take so many seconds."""
+        """Have an item come in each of the reactor's next turns, which take so many seconds; in a
+        turn of "" none comes."""
 
         def come(item: str, *later: str) -> None:
             self.clock.rightNow += each
-            self.group.add(item, 1, 30.0)
+            if item:
+                self.group.add(item, 1, 30.0)
             if later:
                 self.clock.callLater(0, come, *later)
 
@@ -92,11 +96,26 @@ class GroupCommitTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(self.commits.items, [["a", "b", "c"]])
 
-    def test_a_batch_waits_for_company_only_so_long(self) -> None:
+    def test_what_comes_after_turns_that_had_other_things_to_do_shares_the_batch(self) -> None:
         self.group.add("a", 1, 30.0)
-        self.nextTurns("b", "c", "d", "e", each=PATIENCE / 2)
+        self.nextTurns("", "", "b", each=2 * QUIET)
         self.clock.advance(0)
-        self.assertEqual(self.commits.items, [["a", "b", "c"]])
+        self.assertEqual(self.commits.items, [["a", "b"]])
+
+    def test_after_a_turn_with_nothing_to_do_nobody_is_waited_for(self) -> None:
+        self.group.add("a", 1, 30.0)
+        self.nextTurns("", "", "b", each=QUIET / 2)
+        self.clock.advance(0)
+        self.assertEqual(self.commits.items, [["a"]])
+
+    def test_a_batch_waits_for_company_only_so_long(self) -> None:
+        for items, batch in (("b", "c", "d", "e"), ["a", "b", "c"]), (("", "", "d"), ["a"]):
+            self.commits = Commits(self.clock)
+            self.group = self.make()
+            self.group.add("a", 1, 30.0)
+            self.nextTurns(*items, each=PATIENCE / 2)
+            self.clock.advance(0)
+            self.assertEqual(self.commits.items, [batch])
 
     def test_a_batch_that_is_full_waits_for_nobody(self) -> None:
         seen: list[int] = []
@@ -132,10 +151,17 @@ class GroupCommitTests(SynchronousTestCase):
         self.commits.succeed()
         self.assertEqual((self.commits.items[1:], self.group.waiting), ([["b", "c", "d"]], 0))
 
-    def test_the_next_batch_is_under_way_before_the_answers_go_out(self) -> None:
+    def test_who_is_answered_may_bring_the_next_item_of_the_next_batch(self) -> None:
+        first, _ = self.add("a", "b")
+        first.addCallback(lambda _: self.group.add("c", 1, 30.0))
+        self.commits.succeed()
+        self.assertEqual(self.commits.items, [["a"], ["b", "c"]])
+
+    def test_what_has_waited_long_is_under_way_before_the_answers_go_out(self) -> None:
         seen: list[int] = []
         first, _ = self.add("a", "b")
         first.addCallback(lambda _: seen.append(len(self.commits.batches)))
+        self.clock.advance(PATIENCE)
         self.commits.succeed()
         self.assertEqual(seen, [2])
 
@@ -427,7 +453,8 @@ _STEPS = st.lists(
 def test_whatever_happens_each_item_is_answered_truly_and_released_once(
     steps: list[tuple[str, int]], slots: int
 ) -> None:
-    clock, commits = Clock(), Commits()
+    clock = Clock()
+    commits = Commits(clock)
     released: list[str] = []
     committed: set[str] = set()
     answers: dict[str, str] = {}
@@ -457,6 +484,7 @@ def test_whatever_happens_each_item_is_answered_truly_and_released_once(
         open_.remove(index)
         if not isGood:
             commits.answers[index].errback(Unavailable("down"))
+            clock.advance(0)
             return
         if index not in marked:
             mark(index)
