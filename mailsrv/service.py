@@ -26,6 +26,7 @@ from mailsrv.options import Options
 from mailsrv.parent import Parent, inheritedSockets, shareOf
 from mailsrv.process import (
     StartError,
+    callWithoutLogContext,
     collectRarely,
     endLater,
     filesFor,
@@ -227,6 +228,7 @@ class MailService(Service):
         super().startService()
         if self._isAlone:
             collectRarely()
+            callWithoutLogContext()
         self._extracts.start()
         for warning in self._warnings:
             _log.warn("{warning}", warning=warning)

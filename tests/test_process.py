@@ -18,10 +18,13 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import LogEvent, globalLogPublisher
+from twisted.python import log
 
 from mailsrv import process
 from mailsrv.process import (
     StartError,
+    callWithoutLogContext,
     endLater,
     listen,
     openDatabase,
@@ -70,6 +73,48 @@ def test_a_reactor_may_be_stopped_twice_and_one_that_does_not_run_still_says_so(
     reactor.startRunning()
     reactor.stop()
     reactor.stop()
+
+
+# The log
+
+
+class Ready:
+    """What the reactor calls when it can be read."""
+
+    def logPrefix(self) -> str:
+        return "Ready,7,127.0.0.1"
+
+    def read(self, octets: int) -> int:
+        return 1000 // octets
+
+    def interrupted(self) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    monkeypatch.setattr(log, "callWithLogger", log.callWithLogger)
+    callWithoutLogContext()
+    return log.callWithLogger  # as the reactor finds it
+
+
+def test_what_is_ready_is_called_as_ever(called: Callable[..., Any]) -> None:
+    ready = Ready()
+    assert called(ready, ready.read, octets=10) == 100
+    with pytest.raises(KeyboardInterrupt):
+        called(ready, ready.interrupted)
+
+
+def test_an_error_is_logged_with_whose_it_is_and_where(called: Callable[..., Any]) -> None:
+    ready, events = Ready(), list[LogEvent]()
+    globalLogPublisher.addObserver(events.append)  # type: ignore[arg-type]
+    try:
+        assert called(ready, ready.read, 0) is None
+    finally:
+        globalLogPublisher.removeObserver(events.append)  # type: ignore[arg-type]
+    [event] = events
+    assert event["log_system"] == "Ready,7,127.0.0.1"
+    assert "return 1000 // octets" in event["failure"].getTraceback()
 
 
 # Users
