@@ -105,7 +105,7 @@ def test_what_is_ready_is_called_as_ever(called: Callable[..., Any]) -> None:
         called(ready, ready.interrupted)
 
 
-def test_an_error_is_logged_with_whose_it_is_and_where(called: Callable[..., Any]) -> None:
+def test_an_error_that_gets_out_is_logged_with_whose_it_is(called: Callable[..., Any]) -> None:
     ready, events = Ready(), list[LogEvent]()
     globalLogPublisher.addObserver(events.append)  # type: ignore[arg-type]
     try:
