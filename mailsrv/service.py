@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
-from contextlib import chdir
+from contextlib import chdir, nullcontext
 from functools import partial
 from typing import Any
 
@@ -76,8 +76,9 @@ def makeService(options: Options) -> IService:
     try:
         if twistd.get("chroot"):
             raise StartError("twistd --chroot is not supported; run it as a user, with --uid")
-        # Only later does twistd change there itself.
-        with chdir(twistd.get("rundir") or "."):
+        # Only later does twistd change there itself. A way back there need not be.
+        rundir = twistd.get("rundir") or "."
+        with nullcontext() if rundir == "." else chdir(rundir):
             useMonotonicClock(reactor)
             stopOnce(reactor)
             service = _serviceFor(options, reactor)

@@ -69,6 +69,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("sqlite:///mail.db", "without slashes before the path"),
         ("sqlite:nowhere/mail.db", "there is no folder "),
         ("sqlite:folder", "it is a folder; name a file in it"),
+        (f"sqlite:{'a' * 300}.db", "File name too long"),
         ("mysql:/x", "write mysql://user:password@host:port/name"),
         ("mysql://mail:secret@127.0.0.1", "names no MySQL database"),
         ("mysql://mail:sec/ret@127.0.0.1/mail", "%2F for a /"),
@@ -204,6 +205,34 @@ def test_a_port_below_1024_is_told_whose_it_is(here: Path) -> None:
         here, "--port", "25", "--db", f"sqlite:{writable(here, nobody)}/m.db", python=python
     )
     assert "cannot listen on 127.0.0.1:25: Permission denied; only root may" in line
+
+
+@pytest.mark.root
+def test_a_folder_that_cannot_be_come_back_to_is_no_hindrance(here: Path) -> None:
+    """As after `sudo -u` somewhere below /root."""
+    nobody = pwd.getpwnam("nobody")
+    here.chmod(0o755)
+    place = writable(here, nobody)
+    inside = here / "closed" / "inside"
+    inside.mkdir(parents=True)
+    inside.parent.chmod(0o700)
+    python = ("setpriv", f"--reuid={nobody.pw_uid}", "--clear-groups", *pythonForAll())
+    line = twistdSays(inside, "--port", "25", "--db", f"sqlite:{place}/m.db", python=python)
+    assert "cannot listen on 127.0.0.1:25: Permission denied; only root may" in line
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("folder", [".", "closed"])
+def test_a_folder_that_is_closed_to_the_server_is_told_whose_it_has_to_be(
+    here: Path, folder: str
+) -> None:
+    nobody = pwd.getpwnam("nobody")
+    here.chmod(0o755)
+    writable(here, nobody)
+    (here / "closed").mkdir(mode=0o700)
+    python = ("setpriv", f"--reuid={nobody.pw_uid}", "--clear-groups", *pythonForAll())
+    line = twistdSays(here, *FREE, "--db", f"sqlite:{folder}/m.db", python=python)
+    assert "Permission denied; let the server's user write to the folder " in line
 
 
 def writable(here: Path, user: pwd.struct_passwd) -> Path:
