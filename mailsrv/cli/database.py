@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from importlib import import_module
+from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import click
@@ -66,14 +67,8 @@ class Database:
                 connection.close()
 
     def _connect(self) -> Connection:
-        if isinstance(self.dialect, SqliteDialect) and not self.dialect.path.exists():
-            path = self.dialect.path
-            if not path.parent.is_dir():
-                raise Complaint(f"there is no folder {path.parent}; see --db or SMTPSTORE_DB")
-            raise Complaint(
-                f"there is no database {path}; say where it is with --db or SMTPSTORE_DB,"
-                f" or make it with: smtpstore init --db sqlite:{path}"
-            )
+        if isinstance(self.dialect, SqliteDialect):
+            _lookFor(self.dialect.path)
         migrate.check(self.dialect)
         return self.dialect.connect()
 
@@ -98,6 +93,23 @@ class Database:
         if fault in (Fault.TRANSIENT, Fault.FULL) or (isServer and fault is Fault.UNAVAILABLE):
             return TEMPORARY
         return 1
+
+
+def _lookFor(path: Path) -> None:
+    """Complain where there is no such file, or no way to it; SQLite does not say which."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise Complaint(f"there is no folder {path.parent}; see --db or SMTPSTORE_DB") from None
+        raise Complaint(
+            f"there is no database {path}; say where it is with --db or SMTPSTORE_DB,"
+            f" or make it with: smtpstore init --db sqlite:{path}"
+        ) from None
+    except OSError as error:
+        raise Complaint(
+            f"the database {path} cannot be opened: {error.strerror}; see --db or SMTPSTORE_DB"
+        ) from None
 
 
 def withDatabase(command: _F) -> _F:
