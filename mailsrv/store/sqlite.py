@@ -100,7 +100,7 @@ class SqliteDialect(Dialect):
         return f"SQLite file {self.path}"
 
     def connect(self, create: bool = False, limit: float | None = None) -> sqlite3.Connection:
-        if os.path.isdir(self.path):  # where a folder is closed, no error yet
+        if os.path.isdir(self.path):  # unlike pathlib's, it lets no error out of a closed folder
             raise _cannotOpen("it is a folder; name a file in it")
         if create:
             self._create()
@@ -128,12 +128,12 @@ class SqliteDialect(Dialect):
     def _create(self) -> None:
         """Make the file; SQLite gives its -wal and -shm files the same mode."""
         folder = self.path.parent
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             if not folder.is_dir():
                 raise _cannotOpen(f"there is no folder {folder}; make it first")
             # One that is there must not be opened: to close it would drop this process's locks.
             with suppress(FileExistsError):
-                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
                 os.close(os.open(self.path, flags, 0o600))
         except PermissionError as error:
             why = f"{error.strerror}; let the server's user write to the folder {folder}"
