@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from time import time
 
 from twisted.logger import Logger, LogLevel
@@ -26,6 +27,7 @@ _WORDS = _WITH_ARGUMENT | _BARE | _OBSOLETE
 _PLAIN = re.compile(r"[!-;=?-\[\]-~]*")
 
 
+@lru_cache(maxsize=1024)
 def escaped(text: str) -> str:
     """The text, cut at a sane length, so that it cannot end its line, its brackets or its field.
 

@@ -257,6 +257,18 @@ class RecordingObserver:
 # Conversations
 
 
+class TurningClock(Clock):
+    """A clock that turns as a reactor does: what is to be called soon is called in the next turn."""
+
+    def advance(self, amount: float) -> None:
+        self.rightNow += amount
+        for call in [call for call in self.calls if call.getTime() <= self.rightNow]:
+            if call.active():
+                self.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+
+
 @dataclass
 class Client:
     """One connection, from the client's side."""
@@ -269,7 +281,6 @@ class Client:
     def send(self, octets: bytes) -> bytes:
         """Send as one segment, let the reactor turn, and return what was answered meanwhile."""
         self.protocol.dataReceived(octets)
-        self.clock.advance(0)
         return self.heard()
 
     def say(self, *lines: str) -> bytes:
@@ -277,7 +288,8 @@ class Client:
         return self.send("".join(f"{line}\r\n" for line in lines).encode())
 
     def heard(self) -> bytes:
-        """What the server has said since the last time, ids masked."""
+        """What the server has said since the last time, when the turn is over, ids masked."""
+        self.clock.advance(0)
         octets: bytes = self.wire.value()
         new, self._seen = octets[self._seen :], len(octets)
         return masked(new)
@@ -287,7 +299,8 @@ class Client:
         return codesOf(self.say(*lines))
 
     def everything(self) -> bytes:
-        """All the server ever said, ids masked."""
+        """All the server ever said, when the turn is over, ids masked."""
+        self.clock.advance(0)
         return masked(self.wire.value())
 
     def leave(self, cleanly: bool = True) -> None:

@@ -65,6 +65,8 @@ def extractPlain(head: bytes) -> Summary | None:
 
 
 def _isUtf8(octets: bytes) -> bool:
+    if octets.isascii():
+        return True
     try:
         octets.decode()
     except UnicodeDecodeError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -18,21 +17,18 @@ from mailsrv.server.site import Listener
 from mailsrv.server.state import RAW, State
 from mailsrv.server.wire import Hold, Wire
 from mailsrv.smtp import reply as r
-from mailsrv.smtp.command import MAX_LINE, Command
+from mailsrv.smtp.command import MAX_LINE, readLine
 from mailsrv.smtp.reply import Reply
 
 if TYPE_CHECKING:
     from mailsrv.server.factory import SmtpServerFactory
 
 MAX_ANY_LINE = 12_288  # octets with CRLF, of AUTH and its dialogue (RFC 4954 §4.3)
-MAX_COMMANDS_A_TURN = 100
 HANDSHAKE = 30.0  # seconds for a PROXY header, or the handshake of TLS
 LINGER = 5.0  # seconds a client may take to read our last reply
 SLOW_AFTER = 60.0  # seconds of content before its speed is looked at
 SLOWEST = 100  # octets a second
-
-_CLEAN_LINE = re.compile(rb"[^\0\r\x80-\xff]*\r")
-_FORBIDDEN = re.compile(rb"[\0\r]")
+_TURNS = RAW | {State.CLOSED, State.TLS}  # where no more lines are expected
 
 
 @implementer(IHandshakeListener)
@@ -91,7 +87,6 @@ class SmtpProtocol(Wire):
         refusal = self.factory.identify(self, self.transport.getPeer(), self.transport.getHost())
         self._answer(self.session.connected(refusal))
         self._goOn(Hold.HANDSHAKE)
-        self._flush()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         self._hold |= Hold.OVER
@@ -111,36 +106,17 @@ class SmtpProtocol(Wire):
 
     # Lines
 
-    def lineReceived(self, line: bytes) -> None:
+    def _takeLine(self, line: bytes) -> None:
         self._activeAt = self.factory.seconds()
-        self._commands += 1
-        if self._commands >= MAX_COMMANDS_A_TURN:
-            self._stop(Hold.TURN)
-            self.factory.soon(self._nextTurn)
         session = self.session
         if session.state is State.LINES:
             fault = None if line.endswith(b"\r") else r.BARE_LF
             self._answer(session.malformed(fault, line) if fault else session.line(line[:-1]))
             return
-        command = Command.parse(line[:-1])
-        fault = self._faultOf(line, command.verb)
+        command, fault = readLine(line)
+        if len(line) >= MAX_LINE and len(line) >= session.lineLimit(command.verb):
+            fault = r.LINE_TOO_LONG
         self._answer(session.malformed(fault, line) if fault else session.command(command))
-
-    def _nextTurn(self) -> None:
-        self._commands = 0
-        self._goOn(Hold.TURN)
-
-    def _faultOf(self, line: bytes, verb: str) -> Reply | None:
-        """What forbids to execute a line (without its LF), if anything does (§2.3.8)."""
-        if len(line) >= MAX_LINE and len(line) >= self.session.lineLimit(verb):
-            return r.LINE_TOO_LONG
-        if _CLEAN_LINE.fullmatch(line) is not None:
-            return None
-        if not line.endswith(b"\r"):
-            return r.BARE_LF
-        if verb in ("MAIL", "RCPT") and _FORBIDDEN.search(line, 0, len(line) - 1) is None:
-            return None  # 8-bit octets in a path are the session's question (RFC 6531)
-        return r.FORBIDDEN_OCTET
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Read over the line, however long it is; memory stays bounded."""
@@ -181,7 +157,7 @@ class SmtpProtocol(Wire):
     # Answers
 
     def _answer(self, answer: MaybeDeferredAnswer) -> None:
-        if answer is None or isinstance(answer, Reply):
+        if isinstance(answer, Reply) or answer is None:
             self._say(answer)
             return
         self._stop(Hold.ANSWER)
@@ -198,17 +174,17 @@ class SmtpProtocol(Wire):
         if self._isStopping and self.session.state is not State.CLOSED:
             self._say(self.session.shutDown())
         self._goOn()
-        if not self._busyReceiving:
-            self._flush()
 
     def _say(self, reply: Reply | None) -> None:
         """Queue the reply, and do what the session's State now asks for."""
         if reply is not None:
             self._send(reply.octets)
         state = self.session.state
+        if state not in _TURNS:
+            return
         if state in RAW:
             self._contentOctets = 0
-            self._contentSince = self.factory.seconds()
+            self._contentSince = self._activeAt
             self.setRawMode()
             if state is State.CHUNK:
                 self.rawDataReceived(b"")  # a chunk of no octets has come already

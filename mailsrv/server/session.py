@@ -167,7 +167,7 @@ class Session:
         Returns its Reply or a Deferred of it (which never fails); None for BDAT, answered when
         its octets have come.
         """
-        verb, argument = command.verb, command.argument
+        verb, argument, _ = command
         handler = self._handlers[self.state].get(verb, outOfSequence)
         try:
             answer = handler(self, command)
@@ -175,6 +175,8 @@ class Session:
             answer = error.reply
         except Exception:
             answer = self._failed(Failure())
+        if isinstance(answer, Reply) and answer.code < 400:
+            return answer  # as nearly always
         if isinstance(answer, Deferred):
             return answer.addErrback(self._failed).addCallback(self._answered, verb, argument)
         return self._answered(answer, verb, argument)

@@ -14,6 +14,7 @@ from zope.interface import implementer
 _log = Logger()
 
 MAX_UNSENT = 65_536  # octets of replies that wait to be sent together
+MAX_LINES_A_TURN = 100
 
 
 class Hold:
@@ -38,13 +39,13 @@ class Turn:
     """
 
     def __init__(self, soon: Callable[[Callable[[], None]], None]) -> None:
-        self._soon = soon
+        self.soon = soon
         self._wires: dict[Wire, None] = {}
 
     def add(self, wire: Wire) -> None:
         """Have `wire.sendNow()` called at the end of the turn, once."""
         if not self._wires:
-            self._soon(self._turnEnds)
+            self.soon(self._turnEnds)
         self._wires[wire] = None
 
     def _turnEnds(self) -> None:
@@ -73,50 +74,67 @@ class Wire(LineReceiver):
         self._isReading = True
         self._isHalfClosed = False
         self._isCutShort = False
-        self._commands = 0  # lines since octets came last
+        self._lines = 0  # of several that came together, taken in this turn
         self._unsent = b""
         self._socket: socket | None = None  # a bare one, which replies are sent by at once
 
     # In
 
     def dataReceived(self, data: bytes) -> None:
-        if self._hold & Hold.OVER:
-            return
-        self._commands = 0
-        if self._hold and self._isReading:
-            # Only now: a client that waits for its answer never gets here, and costs no call;
-            # and who is still read is noticed when it goes.
-            self._isReading = False
-            self.transport.pauseProducing()
-        self._receive(data)
-
-    def _receive(self, data: bytes) -> None:
-        """Take what has arrived, and send what is answered at once.
+        """Take what has arrived.
 
         Nearly always nothing waits and it is one line, or content: that goes where LineReceiver
         would lead it, 1 µs sooner. All else, as groups of commands and cut lines, goes its way.
         """
-        if self._busyReceiving:
-            LineReceiver.dataReceived(self, data)  # which is under way, and only keeps it
-            return
-        if (data and not (self._buffer or self.paused)) and (
-            not self.line_mode or data.find(b"\n") == len(data) - 1 <= self.MAX_LENGTH
-        ):
-            self._busyReceiving = True
-            try:
-                if self.line_mode:
-                    self.lineReceived(data[:-1])
-                else:
-                    self.rawDataReceived(data)
-            finally:
-                self._busyReceiving = False
-            data = b""
-        if data or self._buffer:
-            LineReceiver.dataReceived(self, data)
-            while self._isCutShort:
-                self._isCutShort = False
-                LineReceiver.dataReceived(self, b"")
-        self._flush()
+        if self._hold:
+            if self._hold & Hold.OVER:
+                return
+            if self._isReading:
+                # Only now: a client that waits for its answer never gets here, and costs no call;
+                # and who is still read is noticed when it goes.
+                self._isReading = False
+                self.transport.pauseProducing()
+        self._lines = 0
+        isAlone = not (self._buffer or self.paused or self._busyReceiving)
+        if not (isAlone and data):
+            self._receive(data)
+        elif not self.line_mode:
+            self._receiveAlone(self.rawDataReceived, data)
+        elif data.find(b"\n") == len(data) - 1 <= self.MAX_LENGTH:
+            self._receiveAlone(self._takeLine, data[:-1])
+        else:
+            self._receive(data)
+
+    def _receiveAlone(self, take: Callable[[bytes], None], data: bytes) -> None:
+        self._busyReceiving = True
+        try:
+            take(data)
+        finally:
+            self._busyReceiving = False
+        if self._buffer:
+            self._receive(b"")
+
+    def _receive(self, data: bytes) -> None:
+        LineReceiver.dataReceived(self, data)  # where that is under way, it is only kept
+        while self._isCutShort and not self._busyReceiving:
+            self._isCutShort = False
+            LineReceiver.dataReceived(self, b"")
+
+    def lineReceived(self, line: bytes) -> None:
+        """One of several lines, which other clients shall not wait for."""
+        self._lines += 1
+        if self._lines >= MAX_LINES_A_TURN:
+            self._stop(Hold.TURN)
+            self._turn.soon(self._nextTurn)
+        self._takeLine(line)
+
+    def _nextTurn(self) -> None:
+        self._lines = 0
+        self._goOn(Hold.TURN)
+
+    def _takeLine(self, line: bytes) -> None:
+        """Take a line without its LF; for subclasses."""
+        raise NotImplementedError
 
     def _stop(self, reason: int) -> None:
         self._hold |= reason
@@ -128,7 +146,8 @@ class Wire(LineReceiver):
         if self._hold or not self.paused:
             return
         self.paused = False
-        self._receive(b"")
+        if self._buffer:
+            self._receive(b"")
         if not self._hold:
             self._read()
 
@@ -169,16 +188,11 @@ class Wire(LineReceiver):
 
     def _send(self, octets: bytes) -> None:
         """Queue octets; they go out with all that is said in the same turn."""
+        if not self._unsent:
+            self._turn.add(self)
         self._unsent += octets
         if len(self._unsent) > MAX_UNSENT:
             self.sendNow()
-
-    def _flush(self) -> None:
-        """Send what waits, together with what other wires say in this turn."""
-        if self._socket is not None and self._unsent:
-            self._turn.add(self)
-        else:
-            self.sendNow()  # the transport itself waits for the next turn
 
     def sendNow(self) -> None:
         """Send what waits, by the system's call where the socket takes it.

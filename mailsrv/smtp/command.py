@@ -9,8 +9,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from mailsrv.smtp import reply as r
-from mailsrv.smtp.address import MAX_PATH, Mailbox, scanPath
+from mailsrv.smtp.address import Mailbox, scanPath
 from mailsrv.smtp.errors import SmtpSyntaxError
+from mailsrv.smtp.reply import Reply
 
 MAX_LINE = 2048  # octets of a command line with its CRLF (§4.5.3.1.4, raised for extensions)
 
@@ -20,8 +21,11 @@ _LINE_RE = re.compile(rb"([A-Za-z]++)(?:[ \t]++(.*+))?", re.DOTALL)
 _WORD_RE = re.compile("[^ \t]+")
 _PARAMETER_RE = re.compile("([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([!-<>-~\u0080-\U0010ffff]++))?")
 _NO_PARAMETERS: Parameters = MappingProxyType({})
+_CLEAN_LINE_RE = re.compile(rb"[^\0\r\x80-\xff]*\r")
+_FORBIDDEN_RE = re.compile(rb"[\0\r]")
 # As nearly everybody writes them; what is not found here is read in full.
 _VERBS = {verb.encode(): verb for verb in ("EHLO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "QUIT")}
+_REMEMBERED = 512  # octets of a line, at the most
 
 
 class Command(NamedTuple):
@@ -59,8 +63,40 @@ class Command(NamedTuple):
         return line + formatParameters(self.parameters).encode() + b"\r\n"
 
 
+def readLine(line: bytes) -> tuple[Command, Reply | None]:
+    """The command in `line`, which comes without its LF, and what forbids to carry it out, if
+    anything does: a CR missing before that LF, an octet no command may hold. (§2.3.8, §4.1.1)
+
+    What begins with a verb of `_VERBS` is remembered, as clients and their senders and recipients
+    come again: 1 µs a line less. Nothing else is: it may be a login.
+    """
+    if line[:4] in _VERBS and len(line) <= _REMEMBERED:
+        return _recentLine(line)
+    return _readLine(line)
+
+
+def _readLine(line: bytes) -> tuple[Command, Reply | None]:
+    command = Command.parse(line[:-1])
+    return command, _faultOf(line, command.verb)
+
+
+_recentLine = lru_cache(maxsize=1024)(_readLine)
+
+
+def _faultOf(line: bytes, verb: str) -> Reply | None:
+    if _CLEAN_LINE_RE.fullmatch(line) is not None:
+        return None
+    if not line.endswith(b"\r"):
+        return r.BARE_LF
+    if verb in ("MAIL", "RCPT") and _FORBIDDEN_RE.search(line, 0, len(line) - 1) is None:
+        return None  # 8-bit octets in a path are the session's question (RFC 6531)
+    return r.FORBIDDEN_OCTET
+
+
 def formatParameters(parameters: Parameters) -> str:
     """The parameters as they stand in a command, each with a space before it."""
+    if not parameters:
+        return ""
     return "".join(
         [f" {name}" if value is None else f" {name}={value}" for name, value in parameters.items()]
     )
@@ -72,7 +108,14 @@ def parsePath(argument: bytes, prefix: bytes) -> tuple[Mailbox, Parameters]:
     One space after the colon is tolerated. Octets over 127 are read as UTF-8; whether they are
     welcome is the session's question. Raises SmtpSyntaxError, 501: a malformed path or parameter,
     or a parameter said twice. (§4.1.1.2, §4.1.1.3, RFC 6531)
+
+    Of what comes again the answer is remembered: 1.5 µs a command less.
     """
+    read = _recentPath if len(argument) <= _REMEMBERED else _parsePath
+    return read(argument, prefix)
+
+
+def _parsePath(argument: bytes, prefix: bytes) -> tuple[Mailbox, Parameters]:
     if argument[: len(prefix)].upper() != prefix:
         raise SmtpSyntaxError(r.BAD_PATH)
     try:
@@ -80,10 +123,7 @@ def parsePath(argument: bytes, prefix: bytes) -> tuple[Mailbox, Parameters]:
     except UnicodeDecodeError:
         raise SmtpSyntaxError(r.BAD_PATH) from None
     text = text.removeprefix(" ")
-    end = text.find(">") + 1
-    found = _recentPath(text[:end]) if end <= MAX_PATH else None
-    if found is None:
-        found = scanPath(text)  # where a > stands in quotes, too
+    found = scanPath(text)
     if found is None:
         raise SmtpSyntaxError(r.BAD_PATH)
     mailbox, end = found
@@ -92,14 +132,13 @@ def parsePath(argument: bytes, prefix: bytes) -> tuple[Mailbox, Parameters]:
         return mailbox, _NO_PARAMETERS
     if not rest.startswith(" "):
         raise SmtpSyntaxError(r.BAD_PATH)
-    return mailbox, _parseParameters(rest)
+    return mailbox, MappingProxyType(_parseParameters(rest))
 
 
-# Senders and recipients come again: 1.5 µs a command less where they do.
-_recentPath = lru_cache(maxsize=1024)(scanPath)
+_recentPath = lru_cache(maxsize=1024)(_parsePath)
 
 
-def _parseParameters(text: str) -> Parameters:
+def _parseParameters(text: str) -> dict[str, str | None]:
     parameters: dict[str, str | None] = {}
     for word in _WORD_RE.findall(text):
         match = _PARAMETER_RE.fullmatch(word)

@@ -212,6 +212,7 @@ class TwistedMailTests(SynchronousTestCase):
         self.program.ends = [taken]
         self.assertEqual(self.talk.deliver(b"a: b\r\n"), "")
         taken.callback(None)
+        self.talk.clock.advance(0)
         self.assertTrue(self.talk.wire.value().startswith(b"250"))
 
     def test_a_program_that_does_not_answer_in_time_is_421(self) -> None:

@@ -42,6 +42,7 @@ class TestCommit(SynchronousTestCase):
 
         (message,) = server.store.stored.messages.values()
         self.assertEqual(message.content.octets, b"Subject: hello\r\n\r\nA line of text.\r\n")
+        server.clock.advance(0)
         said = client.wire.value().decode().splitlines()[-1]
         self.assertEqual(said, f"250 2.0.0 OK id={message.id}")
         self.assertEqual(other.heard(), b"", "the other's message is not committed yet")

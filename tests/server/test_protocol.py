@@ -15,8 +15,9 @@ from mailsrv.extensions.extension import ServerExtension
 from mailsrv.extensions.standard import standardExtensions
 from mailsrv.extensions.starttls import StartTlsServer
 from mailsrv.interfaces import ISession, MaybeDeferredAnswer
-from mailsrv.server.protocol import MAX_ANY_LINE, MAX_COMMANDS_A_TURN
+from mailsrv.server.protocol import MAX_ANY_LINE
 from mailsrv.server.site import Listener
+from mailsrv.server.wire import MAX_LINES_A_TURN
 from mailsrv.smtp import reply as r
 from mailsrv.smtp.command import Command
 from mailsrv.testing import HeldStore
@@ -26,6 +27,7 @@ from smtpconversation import (
     Client,
     Server,
     TlsLikeWire,
+    TurningClock,
     Wire,
     addressOf,
     codesOf,
@@ -112,6 +114,7 @@ class TestIdle(SynchronousTestCase):
 
     def test_one_timer_serves_all_and_none_is_left_behind(self) -> None:
         others = [self.server.connect() for _ in range(10)]
+        self.server.clock.advance(0)
         self.assertEqual(len(self.server.clock.getDelayedCalls()), 1)
         for client in (*others, self.client):
             client.leave()
@@ -288,20 +291,21 @@ class TestConnections(SynchronousTestCase):
 
 class TestFairness(SynchronousTestCase):
     def test_100_commands_a_turn_then_others_have_theirs(self) -> None:
-        server = Server()
+        server = Server(clock=TurningClock())
         client, other = server.greeted(), server.greeted()
         client.protocol.dataReceived(b"NOOP\r\n" * 250)
-        self.assertEqual(len(codesOf(client.heard())), MAX_COMMANDS_A_TURN)
-        self.assertEqual(other.codes("NOOP"), [250])
-        client.clock.advance(0)
+        other.protocol.dataReceived(b"NOOP\r\n")
+        self.assertEqual(len(codesOf(client.heard())), MAX_LINES_A_TURN)
+        self.assertEqual(codesOf(other.heard()), [250])
+        server.clock.pump([0] * 4)
         self.assertEqual(len(codesOf(client.heard())), 150)
 
     def test_messages_do_not_win_more_commands(self) -> None:
-        client = Server().greeted()
+        client = Server(clock=TurningClock()).greeted()
         message = b"MAIL FROM:<>\r\nRCPT TO:<alice@example.org>\r\nDATA\r\n.\r\n"
         client.protocol.dataReceived(message * 100)
-        self.assertLessEqual(len(codesOf(client.heard())), MAX_COMMANDS_A_TURN * 4 // 3 + 1)
-        client.clock.pump([0] * 4)
+        self.assertLessEqual(len(codesOf(client.heard())), MAX_LINES_A_TURN * 4 // 3 + 1)
+        client.clock.pump([0] * 6)
         self.assertEqual(len(client.everything().split(b"id=")), 101)
 
     def test_a_client_that_goes_between_two_turns_is_not_answered(self) -> None:
