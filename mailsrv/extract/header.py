@@ -6,6 +6,7 @@ import binascii
 import re
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_tz
+from functools import lru_cache
 
 from mailsrv.extract.text import decode, fromBase64
 
@@ -104,8 +105,10 @@ def readDate(value: str) -> datetime | None:
     return _usualDate(value) or _anyDate(value)
 
 
+@lru_cache(maxsize=64)
 def _usualDate(value: str) -> datetime | None:
-    """What `_anyDate` gives for the form nearly all mail has, in 1 µs instead of 3.5."""
+    """What `_anyDate` gives for the form nearly all mail has, in 1 µs instead of 3.5; remembered,
+    as what comes together was written in the same second."""
     if match := _DATE.match(value):
         day, month, year, time, zone = match.groups()
         try:

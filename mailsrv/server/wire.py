@@ -189,7 +189,9 @@ class Wire(LineReceiver):
     def _send(self, octets: bytes) -> None:
         """Queue octets; they go out with all that is said in the same turn."""
         if not self._unsent:
+            self._unsent = octets
             self._turn.add(self)
+            return
         self._unsent += octets
         if len(self._unsent) > MAX_UNSENT:
             self.sendNow()

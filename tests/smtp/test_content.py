@@ -335,6 +335,24 @@ class TestLines:
         assert read([b"a" * 400, b"a" * 400, b"a" * 198, END]).fault is None
         assert read([b"a" * 400, b"a" * 400, b"a" * 199, END]).fault is CONTENT_LINE_TOO_LONG
 
+    @settings(max_examples=200, deadline=None)
+    @given(
+        width=st.integers(30, 60),
+        first=st.integers(0, 70),
+        end=st.integers(0, 70),
+        cuts=st.lists(st.integers(0, 80) | st.integers(-80, 0) | st.integers(16_384, 34_000)),
+    )
+    def test_isTooLongWhereverItStandsAmongManyThatAreEqual(
+        self, width: int, first: int, end: int, cuts: list[int]
+    ) -> None:
+        line = b"a" * width + b"\r\n"
+        content = b"b" * first + b"\r\n" + line * (35_000 // len(line)) + b"c" * end + b"\r\n"
+        pieces = [*cut(content, [position % len(content) for position in cuts]), END[2:]]
+        for maxLine in (width + 1, width + 2, width + 3, 64):
+            isTooLong = max(width, first, end) + 2 > maxLine
+            fault = read(pieces, maxLine=maxLine).fault
+            assert fault is (CONTENT_LINE_TOO_LONG if isTooLong else None)
+
     def test_noLimitLiftsIt(self) -> None:
         content = b"a" * 500_000 + b"\r\n"
         assert read([content + b".\r\n"], maxLine=0) == Reading(
