@@ -12,8 +12,8 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from twisted.internet import tcp, unix
@@ -159,6 +159,33 @@ def openDatabase(dialect: Dialect, limit: float = _DATABASE_LIMIT) -> tuple[bool
         if not dialect.upgradesItself:
             return False, [f"{error}; mail is answered 421 until it is"]
         raise StartError(f"{error}; see --db") from None
+
+
+@contextmanager
+def workingIn(folder: str) -> Iterator[None]:
+    """Be in `folder`, twistd's --rundir, where it goes itself later, and then be back.
+
+    Where that is where we are, a way back there need not be. Raises StartError.
+    """
+    if folder == ".":
+        yield
+        return
+    before = os.getcwd()
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise StartError(
+            f"--rundir {folder}: {error.strerror}; give a folder that the server's user may enter"
+        ) from None
+    try:
+        yield
+    finally:
+        try:
+            os.chdir(before)
+        except PermissionError:
+            raise StartError(
+                f"the folder {before} is closed to the server's user; start it elsewhere"
+            ) from None
 
 
 def tryDirectory(path: str) -> None:

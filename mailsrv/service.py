@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
-from contextlib import chdir, nullcontext
 from functools import partial
 from typing import Any
 
@@ -36,6 +35,7 @@ from mailsrv.process import (
     stopOnce,
     tryDirectory,
     useMonotonicClock,
+    workingIn,
 )
 from mailsrv.rules import certificateOf, extensionsOf, policiesOf
 from mailsrv.sending import Sending
@@ -76,9 +76,7 @@ def makeService(options: Options) -> IService:
     try:
         if twistd.get("chroot"):
             raise StartError("twistd --chroot is not supported; run it as a user, with --uid")
-        # Only later does twistd change there itself. A way back there need not be.
-        rundir = twistd.get("rundir") or "."
-        with nullcontext() if rundir == "." else chdir(rundir):
+        with workingIn(twistd.get("rundir") or "."):
             useMonotonicClock(reactor)
             stopOnce(reactor)
             service = _serviceFor(options, reactor)

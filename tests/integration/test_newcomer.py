@@ -32,10 +32,15 @@ def oneLine(stderr: str) -> str:
     return line
 
 
-def twistdSays(directory: Path, *args: str, python: Sequence[str] | None = None) -> str:
-    """The last words of `twistd -n smtpstore`, which cannot start."""
+def twistdSays(
+    directory: Path,
+    *args: str,
+    python: Sequence[str] | None = None,
+    twistd: Sequence[str] = (),
+) -> str:
+    """The last words of `twistd -n smtpstore`, which cannot start; `twistd`: its own options."""
     options = {} if python is None else {"python": python}
-    done = runTwistd(directory, "-n", "--pidfile=", "smtpstore", *args, **options)
+    done = runTwistd(directory, "-n", "--pidfile=", *twistd, "smtpstore", *args, **options)
     assert (done.returncode, done.stdout) == (1, "")
     return oneLine(done.stderr)
 
@@ -233,6 +238,29 @@ def test_a_folder_that_is_closed_to_the_server_is_told_whose_it_has_to_be(
     python = ("setpriv", f"--reuid={nobody.pw_uid}", "--clear-groups", *pythonForAll())
     line = twistdSays(here, *FREE, "--db", f"sqlite:{folder}/m.db", python=python)
     assert "Permission denied; let the server's user write to the folder " in line
+
+
+@pytest.mark.root
+def test_a_rundir_beside_a_folder_that_cannot_be_come_back_to_is_told_the_way_out(
+    here: Path,
+) -> None:
+    nobody = pwd.getpwnam("nobody")
+    here.chmod(0o755)
+    place = writable(here, nobody)
+    inside = here / "closed" / "inside"
+    inside.mkdir(parents=True)
+    inside.parent.chmod(0o700)
+    python = ("setpriv", f"--reuid={nobody.pw_uid}", "--clear-groups", *pythonForAll())
+    line = twistdSays(inside, *FREE, python=python, twistd=("--rundir", str(place)))
+    assert f"the folder {inside} is closed to the server's user; start it elsewhere" in line
+
+
+@pytest.mark.parametrize("kind", ["missing", "a file"])
+def test_a_rundir_that_is_none_is_told_the_way_out(here: Path, kind: str) -> None:
+    (here / "a file").touch()
+    line = twistdSays(here, *FREE, twistd=("--rundir", kind))
+    assert f"--rundir {kind}: " in line
+    assert line.endswith("; give a folder that the server's user may enter")
 
 
 def writable(here: Path, user: pwd.struct_passwd) -> Path:
