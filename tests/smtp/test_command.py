@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from sys import getrefcount
 from time import perf_counter
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from mailsrv.smtp import reply as r
 from mailsrv.smtp.address import NULL_PATH, Mailbox
-from mailsrv.smtp.command import Command, Parameters, formatParameters, parsePath
+from mailsrv.smtp.command import Command, Parameters, formatParameters, parsePath, readLine
 from mailsrv.smtp.errors import SmtpSyntaxError
 from mailsrv.smtp.reply import Reply
 
@@ -55,6 +56,38 @@ class TestParse:
         began = perf_counter()
         Command.parse(line)
         assert perf_counter() - began < 1
+
+
+class TestLine:
+    @pytest.mark.parametrize(
+        ("line", "command", "fault"),
+        [
+            (b"NOOP\r", Command("NOOP"), None),
+            (b"DATA\r", Command("DATA"), None),
+            (b"DATA", Command(""), r.BARE_LF),
+            (b"NOOP \r\r", Command("NOOP", b"\r"), r.FORBIDDEN_OCTET),
+            (b"DATA\0\r", Command("", b"DATA\0"), r.FORBIDDEN_OCTET),
+            (b"RCPT TO:<\xc3\xa9@b>\r", Command("RCPT", b"TO:<\xc3\xa9@b>"), None),
+            (b"RCPT TO:<\xc3\xa9\0@b>\r", Command("RCPT", b"TO:<\xc3\xa9\0@b>"), r.FORBIDDEN_OCTET),
+            (b"VRFY \xc3\xa9\r", Command("VRFY", b"\xc3\xa9"), r.FORBIDDEN_OCTET),
+            (b"MAIL " + b"x" * 600 + b"\r", Command("MAIL", b"x" * 600), None),
+        ],
+    )
+    def test_isReadTheSameHoweverOftenItComes(
+        self, line: bytes, command: Command, fault: Reply | None
+    ) -> None:
+        for _ in range(2):
+            read, refusal = readLine(line)
+            assert refusal is fault
+            if refusal is not r.BARE_LF:
+                assert read == command
+
+    @pytest.mark.parametrize("line", [b"AUTH PLAIN c2VjcmV0\r", b"c2VjcmV0\r", b"auth login x\r"])
+    def test_thatMayBeALoginIsNotKept(self, line: bytes) -> None:
+        line = bytes(bytearray(line))  # one that nobody else knows
+        before = getrefcount(line)
+        readLine(line)
+        assert getrefcount(line) == before
 
 
 class TestOctets:
