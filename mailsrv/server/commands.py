@@ -50,7 +50,7 @@ def _hello(session: Session, command: Command, isExtended: bool) -> Reply:
     session.introduced(domain, isExtended)
     if not isExtended:
         return _greets(session.hostname, domain)
-    offered = [(each.getKeyword(), each.atEhlo(session)) for each in session.site.extensions]
+    offered = [(keyword, ask(session)) for keyword, ask in session.site.ehloOffers]
     return _greets(session.hostname, domain, *offered)
 
 

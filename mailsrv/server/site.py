@@ -14,6 +14,7 @@ from mailsrv.interfaces import (
     IMessageStore,
     IPolicy,
     IServerExtension,
+    ISession,
     ISessionObserver,
     Limits,
 )
@@ -44,7 +45,8 @@ class Site:
     """A server's own name, its store and directory, its rules: constant while it runs.
 
     `seconds`: a monotonic clock. `now`: aware UTC. `tls`: makes the connections of STARTTLS.
-    `connectChecks` and the like: what the policies ask at each of their moments.
+    `ehloOffers`: the extensions' keywords, and who says whether each is offered. `connectChecks`
+    and the like: what the policies ask at each of their moments.
     Raises ValueError where two extensions declare the same parameter or verb.
     """
 
@@ -64,6 +66,7 @@ class Site:
     allowVrfy: bool = True
     allowExpn: bool = True
     ids: MessageIds = field(default_factory=MessageIds)
+    ehloOffers: Sequence[tuple[str, Callable[[ISession], str | None]]] = field(init=False)
     mailOwners: Mapping[str, IServerExtension] = field(init=False)
     rcptOwners: Mapping[str, IServerExtension] = field(init=False)
     verbOwners: Mapping[str, IServerExtension] = field(init=False)
@@ -73,6 +76,8 @@ class Site:
     contentChecks: Checks = field(init=False)
 
     def __post_init__(self) -> None:
+        offers = tuple((each.getKeyword(), each.atEhlo) for each in self.extensions)
+        object.__setattr__(self, "ehloOffers", offers)
         for name, declared in (
             ("mailOwners", "mailParams"),
             ("rcptOwners", "rcptParams"),

@@ -3,10 +3,11 @@
 Parameters go as they are, apart from the statement. In its text the server would look at each of
 their octets: of 4 KiB that takes it 25 µs of CPU, of 1 MiB 7 ms; and this side escapes nothing.
 
-A text goes as its UTF-8, by the type of octets. By a type of text the server would look through it
-once more, for the kinds of letters in it: a seventh of its CPU for a message of 4 KiB. A column of
-text takes nothing but UTF-8 from either. Where a parameter is compared the type would matter: so
-only an INSERT of values is prepared.
+All go by the type of octets, a text as its UTF-8, a number as its digits. By a type of text the
+server would look through it once more, for the kinds of letters in it: a seventh of its CPU for a
+message of 4 KiB. A column of text takes nothing but UTF-8 from either, one of numbers nothing but
+digits. Where a parameter is compared the type would matter: so only an INSERT of values is
+prepared.
 """
 
 from __future__ import annotations
@@ -19,17 +20,7 @@ from pymysql.constants import COMMAND, FIELD_TYPE
 
 _PREPARED = struct.Struct("<xIHH")  # the statement's number, its columns, its parameters
 _EXECUTE = struct.Struct("<IBI")  # the number, no cursor, once
-_INTEGER = struct.Struct("<q")
-_TYPES = {
-    kind: struct.pack("<H", number)
-    for kind, number in (
-        (str, FIELD_TYPE.BLOB),
-        (bytes, FIELD_TYPE.BLOB),
-        (int, FIELD_TYPE.LONGLONG),
-        (bool, FIELD_TYPE.LONGLONG),
-        (type(None), FIELD_TYPE.NULL),
-    )
-}
+_OCTETS = struct.pack("<H", FIELD_TYPE.BLOB)
 _SHORT = [bytes([length]) for length in range(251)]
 
 
@@ -43,34 +34,42 @@ class PreparedStatement:
         self._number, _, self._count = _PREPARED.unpack_from(answer)
         for _ in range(self._count + 1 if self._count else 0):
             connection._read_packet()  # a parameter's description, and the end of them
+        self._types = b"\1" + _OCTETS * self._count
 
     def execute(self, connection: Any, values: Sequence[Any]) -> None:
         """Run it; the connection has the result. ValueError: there are more parameters or fewer."""
         if len(values) != self._count:
             raise ValueError(f"{len(values)} parameters for {self._count} places")
         head = _EXECUTE.pack(self._number, 0, 1)
-        connection.command(COMMAND.COM_STMT_EXECUTE, b"".join([head, *_written(values)]))
+        parts = [head, _nulls(values), self._types, *_written(values)]
+        connection.command(COMMAND.COM_STMT_EXECUTE, b"".join(parts))
         connection._read_query_result()
 
 
-def _written(values: Sequence[Any]) -> list[bytes]:
-    """Which are NULL, that types follow, the types, the values.
+def _nulls(values: Sequence[Any]) -> bytes:
+    """Which of them are NULL, a bit each."""
+    nulls = sum(1 << place for place, value in enumerate(values) if value is None)
+    return nulls.to_bytes((len(values) + 7) // 8, "little")
 
-    5 µs for a message of 4 KiB in a batch; 10 to 13 as part of the statement's text.
+
+def _written(values: Sequence[Any]) -> list[bytes]:
+    """The values that are not NULL, each behind its length.
+
+    4 µs for a message of 4 KiB in a batch; 10 to 13 as part of the statement's text.
     """
-    nulls = 0
-    parts = [b"", b"\1", *(_TYPES[type(value)] for value in values)]
-    for place, value in enumerate(values):
+    parts = []
+    for value in values:
         if value is None:
-            nulls |= 1 << place
-        elif isinstance(value, int):
-            parts.append(_INTEGER.pack(value))
+            continue
+        if isinstance(value, str):
+            octets = value.encode()
+        elif isinstance(value, bytes):
+            octets = value
         else:
-            octets = value.encode() if isinstance(value, str) else value
-            length = len(octets)
-            parts.append(_SHORT[length] if length < 251 else _long(length))
-            parts.append(octets)
-    parts[0] = nulls.to_bytes((len(values) + 7) // 8, "little")
+            octets = b"%d" % value
+        length = len(octets)
+        parts.append(_SHORT[length] if length < 251 else _long(length))
+        parts.append(octets)
     return parts
 
 
