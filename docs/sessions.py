@@ -82,6 +82,7 @@ def sessionAfter(*lines: str) -> tuple[str, str]:
     for line in lines:
         wire.clear()
         protocol.dataReceived(f"{line}\r\n".encode())
+        clock.advance(0)  # replies go out when the reactor's turn ends
     replies = wire.value().decode().splitlines()
     return (replies[-1][:3] if replies else ""), protocol.session.state.name
 
