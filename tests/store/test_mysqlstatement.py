@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pymysql
@@ -91,6 +92,15 @@ def test_numbers_and_nothing_go_in_as_they_are(connection: MysqlConnection, numb
     for count in (1, 9):  # a second octet of what is NULL
         insert(connection, *[number, None] * count)
     assert rows(connection) == [(number, None)] * 10
+
+
+@pytest.mark.parametrize("value", [1.5, Decimal("1.5"), bytearray(b"x")])
+def test_what_is_of_no_kind_we_know_is_refused_and_not_made_to_fit(
+    connection: MysqlConnection, value: object
+) -> None:
+    with pytest.raises(KeyError):
+        insert(connection, value, None)
+    assert rows(connection) == []
 
 
 def test_a_statement_is_prepared_once_and_counts_its_rows(
