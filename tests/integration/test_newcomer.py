@@ -203,11 +203,8 @@ def test_an_option_that_cannot_be_is_told_the_way_out(
 
 @pytest.mark.root
 def test_a_port_below_1024_is_told_whose_it_is(here: Path) -> None:
-    nobody = pwd.getpwnam("nobody")
-    here.chmod(0o755)
-    python = ("setpriv", f"--reuid={nobody.pw_uid}", "--clear-groups", *pythonForAll())
     line = twistdSays(
-        here, "--port", "25", "--db", f"sqlite:{writable(here, nobody)}/m.db", python=python
+        here, "--port", "25", "--db", f"sqlite:{theirs(here)}/m.db", python=asNobody()
     )
     assert "cannot listen on 127.0.0.1:25: Permission denied; only root may" in line
 
@@ -215,14 +212,9 @@ def test_a_port_below_1024_is_told_whose_it_is(here: Path) -> None:
 @pytest.mark.root
 def test_a_folder_that_cannot_be_come_back_to_is_no_hindrance(here: Path) -> None:
     """As after `sudo -u` somewhere below /root."""
-    nobody = pwd.getpwnam("nobody")
-    here.chmod(0o755)
-    place = writable(here, nobody)
-    inside = here / "closed" / "inside"
-    inside.mkdir(parents=True)
-    inside.parent.chmod(0o700)
-    python = ("setpriv", f"--reuid={nobody.pw_uid}", "--clear-groups", *pythonForAll())
-    line = twistdSays(inside, "--port", "25", "--db", f"sqlite:{place}/m.db", python=python)
+    place = theirs(here)
+    inside = closed(here)
+    line = twistdSays(inside, "--port", "25", "--db", f"sqlite:{place}/m.db", python=asNobody())
     assert "cannot listen on 127.0.0.1:25: Permission denied; only root may" in line
 
 
@@ -231,12 +223,9 @@ def test_a_folder_that_cannot_be_come_back_to_is_no_hindrance(here: Path) -> Non
 def test_a_folder_that_is_closed_to_the_server_is_told_whose_it_has_to_be(
     here: Path, folder: str
 ) -> None:
-    nobody = pwd.getpwnam("nobody")
-    here.chmod(0o755)
-    writable(here, nobody)
+    theirs(here)
     (here / "closed").mkdir(mode=0o700)
-    python = ("setpriv", f"--reuid={nobody.pw_uid}", "--clear-groups", *pythonForAll())
-    line = twistdSays(here, *FREE, "--db", f"sqlite:{folder}/m.db", python=python)
+    line = twistdSays(here, *FREE, "--db", f"sqlite:{folder}/m.db", python=asNobody())
     assert "Permission denied; let the server's user write to the folder " in line
 
 
@@ -244,14 +233,9 @@ def test_a_folder_that_is_closed_to_the_server_is_told_whose_it_has_to_be(
 def test_a_rundir_beside_a_folder_that_cannot_be_come_back_to_is_told_the_way_out(
     here: Path,
 ) -> None:
-    nobody = pwd.getpwnam("nobody")
-    here.chmod(0o755)
-    place = writable(here, nobody)
-    inside = here / "closed" / "inside"
-    inside.mkdir(parents=True)
-    inside.parent.chmod(0o700)
-    python = ("setpriv", f"--reuid={nobody.pw_uid}", "--clear-groups", *pythonForAll())
-    line = twistdSays(inside, *FREE, python=python, twistd=("--rundir", str(place)))
+    place = theirs(here)
+    inside = closed(here)
+    line = twistdSays(inside, *FREE, python=asNobody(), twistd=("--rundir", str(place)))
     assert f"the folder {inside} is closed to the server's user; start it elsewhere" in line
 
 
@@ -263,14 +247,30 @@ def test_a_rundir_that_is_none_is_told_the_way_out(here: Path, kind: str) -> Non
     assert line.endswith("; give a folder that the server's user may enter")
 
 
-def writable(here: Path, user: pwd.struct_passwd) -> Path:
+def asNobody() -> Sequence[str]:
+    """Python, run by the user nobody."""
+    nobody = pwd.getpwnam("nobody")
+    return ("setpriv", f"--reuid={nobody.pw_uid}", "--clear-groups", *pythonForAll())
+
+
+def theirs(here: Path) -> Path:
+    """A folder of nobody's, which may be reached."""
+    nobody = pwd.getpwnam("nobody")
     place = here / "theirs"
     place.mkdir()
-    os.chown(place, user.pw_uid, user.pw_gid)
-    for each in here.parents:
+    os.chown(place, nobody.pw_uid, nobody.pw_gid)
+    for each in (here, *here.parents):
         if each.stat().st_uid == os.getuid() and "pytest" in str(each):
             each.chmod(0o755)
     return place
+
+
+def closed(here: Path) -> Path:
+    """A folder that nobody may not come back to."""
+    inside = here / "closed" / "inside"
+    inside.mkdir(parents=True)
+    inside.parent.chmod(0o700)
+    return inside
 
 
 # Commands
