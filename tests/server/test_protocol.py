@@ -309,12 +309,20 @@ class TestFairness(SynchronousTestCase):
         self.assertEqual(len(client.everything().split(b"id=")), 101)
 
     def test_a_client_that_goes_between_two_turns_is_not_answered(self) -> None:
-        client = Server().greeted()
+        client = Server(clock=TurningClock()).greeted()
         client.protocol.dataReceived(b"NOOP\r\n" * 250)
+        self.assertEqual(len(codesOf(client.heard())), MAX_LINES_A_TURN)
         client.leave()
-        client.heard()
-        client.clock.advance(0)
+        client.clock.pump([0] * 4)
         self.assertEqual(client.heard(), b"")
+
+    def test_over_any_transport_replies_go_out_when_the_turn_ends(self) -> None:
+        client = Server().greeted()
+        client.wire.clear()
+        client.protocol.dataReceived(b"NOOP\r\n")
+        self.assertEqual(client.wire.value(), b"")
+        client.clock.advance(0)
+        self.assertEqual(client.wire.value(), b"250 2.0.0 OK\r\n")
 
     def test_replies_of_one_segment_go_out_in_one_write(self) -> None:
         writes = []
