@@ -27,7 +27,7 @@ _WORDS = _WITH_ARGUMENT | _BARE | _OBSOLETE
 _PLAIN = re.compile(r"[!-;=?-\[\]-~]*")
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=1024)  # senders and recipients come again
 def escaped(text: str) -> str:
     """The text, cut at a sane length, so that it cannot end its line, its brackets or its field.
 

@@ -65,7 +65,7 @@ def extractPlain(head: bytes) -> Summary | None:
 
 
 def _isUtf8(octets: bytes) -> bool:
-    if octets.isascii():
+    if octets.isascii():  # for which no text is made, as nearly always
         return True
     try:
         octets.decode()

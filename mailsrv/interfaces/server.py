@@ -138,7 +138,7 @@ class IServerExtension(Interface):
     verbs = Attribute("Mapping of the verbs it answers to the longest command line in octets.")
 
     def getKeyword() -> str:
-        """The EHLO keyword."""
+        """The EHLO keyword; asked for once."""
 
     def atEhlo(session: ISession) -> str | None:
         """The keyword's parameters ('' for none), or None: not offered in this condition."""

@@ -175,11 +175,9 @@ class Session:
             answer = error.reply
         except Exception:
             answer = self._failed(Failure())
-        if isinstance(answer, Reply) and answer.code < 400:
-            return answer  # as nearly always
-        if isinstance(answer, Deferred):
-            return answer.addErrback(self._failed).addCallback(self._answered, verb, argument)
-        return self._answered(answer, verb, argument)
+        if isinstance(answer, Reply) or answer is None:  # first: a Deferred takes 0.1 µs to tell
+            return self._answered(answer, verb, argument)
+        return answer.addErrback(self._failed).addCallback(self._answered, verb, argument)
 
     def _answered(self, answer: Answer, verb: str, argument: bytes) -> Answer:
         if answer is None or answer.code < 400:

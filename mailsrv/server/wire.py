@@ -95,12 +95,10 @@ class Wire(LineReceiver):
                 self._isReading = False
                 self.transport.pauseProducing()
         self._lines = 0
-        isAlone = not (self._buffer or self.paused or self._busyReceiving)
-        if not (isAlone and data):
-            self._receive(data)
-        elif not self.line_mode:
+        isAlone = data and not (self._buffer or self.paused or self._busyReceiving)
+        if isAlone and not self.line_mode:
             self._receiveAlone(self.rawDataReceived, data)
-        elif data.find(b"\n") == len(data) - 1 <= self.MAX_LENGTH:
+        elif isAlone and data.find(b"\n") == len(data) - 1 <= self.MAX_LENGTH:
             self._receiveAlone(self._takeLine, data[:-1])
         else:
             self._receive(data)
