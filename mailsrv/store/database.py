@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Protocol
@@ -87,6 +87,11 @@ class Dialect:
         None: as long as it takes.
         """
         raise NotImplementedError
+
+    def pipelined(self, txn: Txn) -> AbstractContextManager[None]:
+        """Within, an INSERT may be sent before the one ahead of it is answered; what it fails with
+        is raised by another statement, or at the end."""
+        return nullcontext()
 
     def limit(self, connection: Any, seconds: float) -> None:
         """Have the connection give up what takes longer from now on, where it can."""

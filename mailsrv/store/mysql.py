@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -181,6 +181,10 @@ class MysqlDialect(Dialect):
             connection.close()
             raise
         return connection
+
+    def pipelined(self, txn: Any) -> AbstractContextManager[None]:
+        connection: MysqlConnection = txn.connection
+        return connection.pipelined()
 
     def limit(self, connection: Any, seconds: float) -> None:
         connection.deadline = time.monotonic() + seconds

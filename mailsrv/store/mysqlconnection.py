@@ -6,7 +6,9 @@ import math
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,6 +22,7 @@ from mailsrv.store.database import Finding, NotDurable
 from mailsrv.store.mysqlstatement import PreparedStatement
 
 _LEAST = 0.05  # seconds that any answer is waited for
+MAX_UNANSWERED = 16  # statements
 
 # Waiting for locks ends long before a client has given up. STRICT_ALL_TABLES: what does not fit
 # is an error, never cut.
@@ -96,8 +99,12 @@ class MysqlCursor(Cursor):
         statement = self.connection.prepared(query) if isOfValues else None
         if statement is None:
             return super().execute(_translate(query), args)
-        statement.execute(self.connection, args)
-        self._do_get_result()
+        statement.send(self.connection, args)
+        if self.connection.isPipelined:
+            self.rowcount = -1  # not known yet, in DB-API's words
+        else:
+            self.connection.readAnswers()
+            self._do_get_result()
         return self.rowcount
 
     def executemany(self, query: Any, args: Any) -> int | None:
@@ -124,12 +131,17 @@ class MysqlConnection(pymysql.Connection):
     largest = 1 << 24
     durability = Durability(1, False, 1)
     place = 0
+    isPipelined = False
+    server_version: str
+    _next_seq_id: int
+    _read_query_result: Callable[[], int]
 
     def connect(self, sock: Any = None) -> None:
         if self.unix_socket and sock is None:
             sock = self._openUnixSocket(self.unix_socket)
         self._prepared: dict[str, PreparedStatement] = {}
         self._isPreparing = True
+        self._unanswered: deque[int] = deque()  # the number of each one's answer
         super().connect(sock)
 
     def _openUnixSocket(self, path: Any) -> socket.socket:
@@ -149,6 +161,7 @@ class MysqlConnection(pymysql.Connection):
     def query(self, sql: Any, unbuffered: bool = False) -> int:
         if isinstance(sql, str):
             sql = sql.encode(self.encoding)  # what is no character is an error
+        self.readAnswers()
         self._check(sql)
         return super().query(sql, unbuffered)
 
@@ -156,6 +169,42 @@ class MysqlConnection(pymysql.Connection):
         """Send what is no query; the answer is still to be read."""
         self._check(octets)
         self._execute_command(command, octets)
+
+    @contextmanager
+    def pipelined(self) -> Iterator[None]:
+        """Within, prepared statements are sent before the one ahead of them is answered.
+
+        The first failure among them is raised by whatever else is asked within, or at the end. The
+        server works while the next one is made: 90 messages of 4 KiB take 3.4 ms, not 5.7. MySQL's
+        own is spared, as there are kinds of it that take one command at a time.
+        """
+        self.isPipelined = "MariaDB" in self.server_version
+        try:
+            yield
+        finally:
+            self.isPipelined = False
+            self.readAnswers()
+
+    def send(self, command: int, octets: bytes) -> None:
+        """Send what is answered by a result, for `readAnswers`."""
+        if len(self._unanswered) == MAX_UNANSWERED:
+            self.readAnswers()
+        self.command(command, octets)
+        self._unanswered.append(self._next_seq_id)
+
+    def readAnswers(self) -> None:
+        """Read all that is still to be answered; raises the first failure, once all is read."""
+        failure: pymysql.Error | None = None
+        while self._unanswered and self._sock is not None:
+            self._next_seq_id = self._unanswered.popleft()
+            self._limit()
+            try:
+                self._read_query_result()
+            except pymysql.Error as error:
+                failure = failure or error
+        self._unanswered.clear()
+        if failure is not None:
+            raise failure
 
     def _check(self, octets: bytes) -> None:
         if len(octets) >= self.largest:
@@ -170,6 +219,7 @@ class MysqlConnection(pymysql.Connection):
         """An INSERT of values, prepared once; None where the server takes no more statements."""
         statement = self._prepared.get(query)
         if statement is None and self._isPreparing:
+            self.readAnswers()
             try:
                 statement = self._prepared[query] = PreparedStatement(self, query)
             except pymysql.Error as error:

@@ -42,14 +42,14 @@ class PreparedStatement:
             connection._read_packet()  # a parameter's description, and the end of them
         self._types = b"\1" + _OCTETS * self._count
 
-    def execute(self, connection: Any, values: Sequence[Any]) -> None:
-        """Run it; the connection has the result. ValueError: there are more parameters or fewer."""
+    def send(self, connection: Any, values: Sequence[Any]) -> None:
+        """Have it run; the connection reads the result. ValueError: there are more parameters or
+        fewer."""
         if len(values) != self._count:
             raise ValueError(f"{len(values)} parameters for {self._count} places")
         head = _EXECUTE.pack(self._number, 0, 1)
         parts = [head, _nulls(values), self._types, *_written(values)]
-        connection.command(COMMAND.COM_STMT_EXECUTE, b"".join(parts))
-        connection._read_query_result()
+        connection.send(COMMAND.COM_STMT_EXECUTE, b"".join(parts))
 
 
 def _nulls(values: Sequence[Any]) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
@@ -64,7 +63,7 @@ class SqlStore:
         self._log = log or Logger()
         self._trouble: Fault | None = None
         self._retractions = Retractions(pool, clock, self._log)
-        self._insertTxn = partial(_insertTxn, destinations=tuple(dict.fromkeys(destinations)))
+        self._destinations = tuple(dict.fromkeys(destinations))
         self._group: GroupCommit[Message, str] = GroupCommit(
             lambda batch: Deferred.fromCoroutine(self._write(batch, self._insertTxn)),
             clock,
@@ -151,6 +150,18 @@ class SqlStore:
             results += await self._write(half, write)
         return results
 
+    def _insertTxn(self, txn: Txn, batch: MessageBatch, stored: Collection[str] = ()) -> None:
+        messages = [message for message in batch.items if message.id not in stored]
+        with self._pool.dialect.pipelined(txn):
+            insertMessagesTxn(txn, messages)
+            insertRecipientsTxn(txn, messages)
+            insertQueueTxn(txn, messages)
+            if self._destinations:
+                insertEventsTxn(txn, messages, self._destinations)
+        withdrawn = batch.mark()
+        if withdrawn:
+            deleteMessagesTxn(txn, [message.id for message in withdrawn])
+
     def _insertMissingTxn(self, txn: Txn, batch: MessageBatch) -> None:
         """Write what a COMMIT without an answer has not left there."""
         ids = [message.id for message in batch.items]
@@ -176,20 +187,3 @@ class SqlStore:
         if self._trouble is not None:
             self._trouble = None
             self._log.info("{where} takes mail again", where=self._pool.dialect.describe())
-
-
-def _insertTxn(
-    txn: Txn,
-    batch: MessageBatch,
-    stored: Collection[str] = (),
-    destinations: Sequence[str] = (),
-) -> None:
-    messages = [message for message in batch.items if message.id not in stored]
-    insertMessagesTxn(txn, messages)
-    insertRecipientsTxn(txn, messages)
-    insertQueueTxn(txn, messages)
-    if destinations:
-        insertEventsTxn(txn, messages, destinations)
-    withdrawn = batch.mark()
-    if withdrawn:
-        deleteMessagesTxn(txn, [message.id for message in withdrawn])

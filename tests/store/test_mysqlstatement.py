@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +10,7 @@ import pymysql
 import pytest
 
 from mailsrv.store.dialect import Fault, parseUrl
-from mailsrv.store.mysqlconnection import MysqlConnection
+from mailsrv.store.mysqlconnection import MAX_UNANSWERED, MysqlConnection
 from mariadb import Database, MakeServer
 
 
@@ -144,3 +144,92 @@ def test_a_changed_table_needs_no_new_connection(
     database.query("ALTER TABLE t ADD COLUMN more INT, MODIFY n VARCHAR(10)")
     insert(connection, 2, b"after")
     assert rows(connection) == [("1", b"before"), ("2", b"after")]
+
+
+# Without waiting for each answer
+
+
+_N = "INSERT INTO t (n) VALUES (?)"
+_ID = "INSERT INTO t (id, n) VALUES (?, ?)"
+
+
+def pipeline(connection: MysqlConnection, *statements: tuple[str, Sequence[object]]) -> None:
+    txn = connection.cursor()
+    with connection.pipelined():
+        for statement, values in statements:
+            txn.execute(statement, values)
+
+
+def test_a_statement_is_sent_before_the_one_ahead_of_it_is_answered(
+    connection: MysqlConnection, database: Database
+) -> None:
+    other = parseUrl(database.url).connect()
+    other.cursor().execute(_ID, (1, 0))
+    txn = connection.cursor()
+    with connection.pipelined():
+        txn.execute(_ID, (1, 1))  # waits there for what becomes of the other one's row
+        txn.execute(_ID, (2, 2))
+        other.rollback()
+    assert rows(connection) == [(1, None), (2, None)]
+    other.close()
+
+
+def test_the_first_failure_is_told_at_the_end_and_harms_nothing_later(
+    connection: MysqlConnection,
+) -> None:
+    with pytest.raises(pymysql.IntegrityError, match="Duplicate entry '1'"):
+        pipeline(connection, (_ID, (1, 1)), (_ID, (1, 2)), (_N, ("x",)), (_N, (3,)))
+    connection.rollback()
+    assert rows(connection) == []
+    insert(connection, 1, b"x")
+    assert rows(connection) == [(1, b"x")]
+
+
+def test_a_failure_is_told_by_what_is_asked_next(connection: MysqlConnection) -> None:
+    txn = connection.cursor()
+    with connection.pipelined():
+        for asked in ("SELECT 1", "SELECT ?", "INSERT INTO t (x) VALUES (?)"):
+            txn.execute(_N, ("x",))
+            with pytest.raises(pymysql.Error, match="Incorrect integer"):
+                txn.execute(asked, ("1",) if "?" in asked else None)
+    assert rows(connection) == []
+
+
+def test_a_question_among_them_is_answered_as_after_each(connection: MysqlConnection) -> None:
+    txn = connection.cursor()
+    with connection.pipelined():
+        for number in range(3 * MAX_UNANSWERED):
+            assert txn.execute(_N, (number,)) == -1
+        txn.execute("SELECT count(*), max(n) FROM t")
+        assert txn.fetchall() == ((3 * MAX_UNANSWERED, 3 * MAX_UNANSWERED - 1),)
+        txn.execute(_N, (-1,))
+    assert len(rows(connection)) == 3 * MAX_UNANSWERED + 1
+
+
+def test_more_than_may_wait_for_an_answer_fail_with_the_first(connection: MysqlConnection) -> None:
+    with pytest.raises(pymysql.IntegrityError, match="Duplicate entry '3'"):
+        pipeline(connection, *[(_ID, (id or 3, 1)) for id in range(2 * MAX_UNANSWERED)])
+    connection.rollback()
+
+
+def test_a_connection_that_is_lost_among_them_is_given_up(
+    connection: MysqlConnection, database: Database
+) -> None:
+    insert(connection, 1, None)
+    database.query(f"KILL {connection.thread_id()}")
+    with pytest.raises(pymysql.Error) as caught:
+        pipeline(connection, *[(_N, (number,)) for number in range(2 * MAX_UNANSWERED)])
+    assert parseUrl("mysql://h/m").isLost(caught.value)
+    with pytest.raises(pymysql.Error):
+        connection.commit()
+    assert database.query("SELECT * FROM t") == []
+
+
+def test_a_server_that_is_no_mariadb_has_one_at_a_time(connection: MysqlConnection) -> None:
+    connection.server_version = "8.0.40"
+    txn = connection.cursor()
+    with connection.pipelined():
+        txn.execute(_ID, (1, 1))
+        assert txn.rowcount == 1
+        with pytest.raises(pymysql.IntegrityError):
+            txn.execute(_ID, (1, 1))

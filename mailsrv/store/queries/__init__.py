@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Protocol
 
 Row = dict[str, Any]
 
-_FEW_ROWS = 32
-_MOST_ROWS = 64  # an older SQLite takes no more than 999 parameters
+_MOST_ROWS = 32
 
 
 class Txn(Protocol):
@@ -55,29 +54,25 @@ def rowsTxn(txn: Txn) -> list[Row]:
     return [dict(zip(names, row, strict=True)) for row in txn.fetchall()]
 
 
-def insertTxn(txn: Txn, into: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Insert `rows`, many to a statement; `into` is INSERT INTO table (columns).
+def insertTxn(txn: Txn, into: str, rows: Iterable[Sequence[Any]], count: int) -> None:
+    """Insert `count` rows, many to a statement; `into` is INSERT INTO table (columns).
+
+    Each is taken when its statement is made, so that the database may be at work on the one before.
 
     At each statement the thread lets others run and has to wait for its turn again, which costs
     more than the statement when the reactor is busy; and a database elsewhere costs a journey.
     Texts are made `clean` only where the driver refuses one: there are a dozen in a message.
     """
-    start = 0
-    while start < len(rows):
-        chunk = rows[start : start + _countOf(len(rows) - start)]
-        start += len(chunk)
+    rows = iter(rows)
+    while count:
+        chunk = list(islice(rows, min(count, _MOST_ROWS)))
+        count -= len(chunk)
         statement = _insert(into, len(chunk[0]), len(chunk))
         values = list(chain.from_iterable(chunk))
         try:
             txn.execute(statement, values)
         except UnicodeEncodeError:
             txn.execute(statement, [clean(v) if isinstance(v, str) else v for v in values])
-
-
-def _countOf(rows: int) -> int:
-    """How many of them go into the next statement: few numbers, as each is a statement that the
-    database keeps, and SQLite with it the rows it had last."""
-    return rows if rows <= _FEW_ROWS else min(1 << rows.bit_length() - 1, _MOST_ROWS)
 
 
 @lru_cache(maxsize=256)

@@ -82,7 +82,7 @@ def insertEventsTxn(txn: Txn, messages: Sequence[Message], destinations: Sequenc
     """Put up messages just written for each destination; they are due at once."""
     if not messages:
         return
-    insertTxn(txn, _INTO, list(_rows(messages, destinations)))
+    insertTxn(txn, _INTO, _rows(messages, destinations), len(messages) * len(destinations))
     txn.execute(_NUMBERS.format(marks(len(messages))), [message.id for message in messages])
     byId = {message.id: message for message in messages}
     lanes = [
@@ -90,7 +90,7 @@ def insertEventsTxn(txn: Txn, messages: Sequence[Message], destinations: Sequenc
         for number, id, destination in txn.fetchall()
         for lane in _lanes(destination, ((r.userId, r.address) for r in byId[id].recipients))
     ]
-    insertTxn(txn, _INTO_LANES, lanes)
+    insertTxn(txn, _INTO_LANES, lanes, len(lanes))
 
 
 def _rows(messages: Iterable[Message], destinations: Sequence[str]) -> Iterator[tuple[str, ...]]:
@@ -199,7 +199,7 @@ def replayEventTxn(txn: Txn, event: Row, now: datetime) -> bool:
     txn.execute(_RECIPIENTS, (event["message_id"],))
     lanes = _lanes(event["destination"], list(txn.fetchall()))
     _leaveLanesTxn(txn, [event["id"]])
-    insertTxn(txn, _INTO_LANES, [(lane, event["id"]) for lane in lanes])
+    insertTxn(txn, _INTO_LANES, [(lane, event["id"]) for lane in lanes], len(lanes))
     return True
 
 

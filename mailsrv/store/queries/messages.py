@@ -32,7 +32,7 @@ _BY_RECIPIENT = ("recipients r JOIN messages m ON m.id = r.message_id", "r.messa
 
 def insertMessagesTxn(txn: Txn, messages: Sequence[Message]) -> None:
     """Write messages and their parts; content over 1 MiB is read piece by piece."""
-    insertTxn(txn, _INTO, [_row(message) for message in messages])
+    insertTxn(txn, _INTO, map(_row, messages), len(messages))
     for message in messages:
         if message.content.size > PART:
             for seq, piece in enumerate(message.content.pieces(PART, PART), 1):

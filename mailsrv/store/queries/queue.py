@@ -11,15 +11,14 @@ from mailsrv.interfaces import Outcome, QueuedMessage, QueueItem
 from mailsrv.smtp.address import domainKey
 from mailsrv.smtp.message import Forward, Message
 from mailsrv.smtp.notify import expanded, withoutSuccess
-from mailsrv.store.queries import Row, Txn, clean, marks, parseTime, rowsTxn, timeText
+from mailsrv.store.queries import Row, Txn, clean, insertTxn, marks, parseTime, rowsTxn, timeText
 from mailsrv.store.queries.recipients import addRecipientsTxn
 
 MAX_REPLY = 1000  # characters of a reply that are kept
 
-_INSERT = (
+_INTO = (
     "INSERT INTO queue"
     " (message_id, address, domain, recipient, parameters, next_attempt_at, created_at)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 _FREE = "(claimed_until IS NULL OR claimed_until <= ?)"
 _DUE = f"state = 'waiting' AND next_attempt_at <= ? AND {_FREE}"
@@ -51,13 +50,12 @@ _LISTED = (
 
 def insertQueueTxn(txn: Txn, messages: Iterable[Message]) -> None:
     """Queue messages just written for the addresses elsewhere; they are due at once."""
-    forwarded = [message for message in messages if message.forwards]
-    if forwarded:
-        txn.executemany(_INSERT, _rows(forwarded))
+    rows = list(_rows(messages))
+    insertTxn(txn, _INTO, rows, len(rows))
 
 
 def _rows(messages: Iterable[Message]) -> Iterator[tuple[Any, ...]]:
-    for message in messages:
+    for message in (message for message in messages if message.forwards):
         now = timeText(message.receivedAt)
         shared = expanded(message)
         for forward in message.forwards:
@@ -152,7 +150,7 @@ def settleTxn(txn: Txn, outcome: Outcome, now: datetime) -> bool:
         addRecipientsTxn(txn, item.message.id, outcome.recipients)
     if isNews and outcome.forwards:
         rows = [_row(item.message.id, forward, timeText(now)) for forward in outcome.forwards]
-        txn.executemany(_INSERT, rows)
+        insertTxn(txn, _INTO, rows, len(rows))
     return isNews
 
 

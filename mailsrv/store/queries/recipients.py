@@ -22,14 +22,16 @@ def addressKey(address: str) -> str:
 
 def insertRecipientsTxn(txn: Txn, messages: Iterable[Message]) -> None:
     """Write the recipients of messages just written."""
-    insertTxn(txn, _INTO, list(_rows(messages)))
+    rows = list(_rows(messages))
+    insertTxn(txn, _INTO, rows, len(rows))
 
 
 def addRecipientsTxn(txn: Txn, messageId: str, recipients: Iterable[Recipient]) -> None:
     """Write further recipients of a message that is there already."""
     txn.execute("SELECT coalesce(max(seq), 0) FROM recipients WHERE message_id = ?", (messageId,))
     start = txn.fetchone()[0] + 1
-    insertTxn(txn, _INTO, [_row(messageId, *each) for each in enumerate(recipients, start)])
+    rows = [_row(messageId, *each) for each in enumerate(recipients, start)]
+    insertTxn(txn, _INTO, rows, len(rows))
 
 
 def _rows(messages: Iterable[Message]) -> Iterator[tuple[Any, ...]]:
