@@ -22,7 +22,7 @@ from mailsrv.store.database import Finding, NotDurable
 from mailsrv.store.mysqlstatement import PreparedStatement
 
 _LEAST = 0.05  # seconds that any answer is waited for
-MAX_UNANSWERED = 16  # statements
+MAX_UNANSWERED = 16  # statements; as many may be sent in vain behind one that has failed
 
 # Waiting for locks ends long before a client has given up. STRICT_ALL_TABLES: what does not fit
 # is an error, never cut.
@@ -175,8 +175,8 @@ class MysqlConnection(pymysql.Connection):
         """Within, prepared statements are sent before the one ahead of them is answered.
 
         The first failure among them is raised by whatever else is asked within, or at the end. The
-        server works while the next one is made: 90 messages of 4 KiB take 3.4 ms, not 5.7. MySQL's
-        own is spared, as there are kinds of it that take one command at a time.
+        server works while the next one is made: 90 messages of 4 KiB take 3.4 ms, not 5.7. MySQL,
+        and whatever speaks as it, is asked one by one: some take one command at a time.
         """
         self.isPipelined = "MariaDB" in self.server_version
         try:

@@ -152,7 +152,7 @@ class SqlStore:
 
     def _insertTxn(self, txn: Txn, batch: MessageBatch, stored: Collection[str] = ()) -> None:
         messages = [message for message in batch.items if message.id not in stored]
-        with self._pool.dialect.pipelined(txn):
+        with self._pool.dialect.pipelined(txn):  # what it fails with is known before `mark`
             insertMessagesTxn(txn, messages)
             insertRecipientsTxn(txn, messages)
             insertQueueTxn(txn, messages)

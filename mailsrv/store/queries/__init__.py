@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 Row = dict[str, Any]
 
+# Each number of rows is a statement that the database keeps, and SQLite with it the rows it had
+# last; an older SQLite takes no more than 999 parameters.
 _MOST_ROWS = 32
 
 

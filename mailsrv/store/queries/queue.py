@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from mailsrv.interfaces import Outcome, QueuedMessage, QueueItem
@@ -55,7 +56,7 @@ def insertQueueTxn(txn: Txn, messages: Iterable[Message]) -> None:
 
 
 def _rows(messages: Iterable[Message]) -> Iterator[tuple[Any, ...]]:
-    for message in (message for message in messages if message.forwards):
+    for message in filter(attrgetter("forwards"), messages):
         now = timeText(message.receivedAt)
         shared = expanded(message)
         for forward in message.forwards:
