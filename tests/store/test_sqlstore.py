@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,19 @@ class FaultTests(FaultyStoreCase):
         StoreContract.assertSame(kept, message)
 
     def assertAbsent(self, message: Message) -> None:
+        self.assertFalse(self.isThere(message))
+
+    def test_what_is_withdrawn_while_the_last_inserts_are_answered_is_not_committed(self) -> None:
+        """Only behind all of them there is no way back."""
+
+        @contextmanager
+        def answeredLate(txn: object) -> Iterator[None]:
+            yield
+            self.clock.advance(30.5)
+
+        self.dialect.pipelined = answeredLate  # type: ignore[method-assign]
+        message = makeMessage()
+        self.failureResultOf(self.store(message), Unavailable)
         self.assertFalse(self.isThere(message))
 
     def test_is_a_message_store(self) -> None:
