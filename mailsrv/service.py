@@ -29,6 +29,7 @@ from mailsrv.process import (
     collectRarely,
     endLater,
     filesFor,
+    keepFreedMemory,
     raiseFileLimit,
     rightsOf,
     runAs,
@@ -227,6 +228,7 @@ class MailService(Service):
         super().startService()
         if self._isAlone:
             collectRarely()
+            keepFreedMemory()
             callWithoutLogContext()
         self._extracts.start()
         for warning in self._warnings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import resource
 import subprocess
 import sys
@@ -115,6 +116,36 @@ def test_an_error_that_gets_out_is_logged_with_whose_it_is(called: Callable[...,
     [event] = events
     assert event["log_system"] == "Ready,7,127.0.0.1"
     assert "return 1000 // octets" in event["failure"].getTraceback()
+
+
+# Memory
+
+FAULTS = """
+import resource
+from mailsrv.process import keepFreedMemory
+
+def faults() -> int:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for size in range(1 << 20, 4 << 20, 1 << 16):
+        bytes(size), bytearray(size)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+given = faults()
+keepFreedMemory()
+faults()
+print(given, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is not glibc's")
+def test_memory_that_large_mail_has_freed_is_used_again_and_not_asked_for_anew() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS], capture_output=True, text=True, timeout=60, check=True
+    )
+    given, kept = map(int, done.stdout.split())
+    assert kept < 1000
+    assert kept * 10 < given
 
 
 # Users
