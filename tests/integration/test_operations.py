@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
 import smtplib
@@ -219,6 +220,27 @@ def test_a_mariadb_dump_brings_everything_back(
     assert len(contents(restored)) == 7
     restored.stop()
     other.drop()
+
+
+# Memory
+
+
+def faults(pid: int) -> int:
+    """How many pages the process was given so far."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is not glibc's")
+def test_large_mail_uses_the_memory_again_that_the_mail_before_it_had(
+    startServer: StartServer, database: Database
+) -> None:
+    upgrade(parseUrl(database.url))
+    server = startServer(url=database.url)
+    large = TEXT + (b"x" * 70 + b"\r\n") * 14_000  # 1 MiB
+    send(server, 5, large)
+    before = faults(server.process.pid)
+    send(server, 10, large)
+    assert faults(server.process.pid) - before < 10 * 50
 
 
 # rspamd
